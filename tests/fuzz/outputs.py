@@ -95,6 +95,8 @@ def _guard(task: str, rng: Random) -> dict[str, Any]:
     fallbacks: list[Any] = ["last_good"]
     if task not in ("multiclass", "anomaly"):
         fallbacks += ["last_value", "seasonal" if task == "forecast" else {"seasonal": "5m"}]
+    if rng.random() < 0.6:
+        fallbacks.append({"model": f"tests.support.erratic:second_{MODELS[task]}"})
     fallbacks = rng.sample(fallbacks, rng.randint(1, len(fallbacks)))
     if rng.random() < 0.5:
         fallbacks.append({"value": "a" if task == "multiclass" else 0.5 if share else 11.0})

@@ -66,6 +66,9 @@ def _guard(rng: Random) -> dict[str, Any]:
     guard["fallback"] = rng.sample(["seasonal", "last_value", "last_good"], rng.choice((1, 2, 3)))
     if rng.random() < 0.5:
         guard["fallback"].append({"value": 0.0})
+    if rng.random() < 0.3:
+        models = ("SeasonalRegression(half_life=50)", "SeasonalNaive()", "StandardScaler() | LinearRegression(l2=0.1)")
+        guard["fallback"].insert(0, {"model": rng.choice(models)})
     if any(rung.get("action") == "hold" for rung in guard.values() if isinstance(rung, dict)):
         then = rng.choice(("fallback", "withhold", "last_good"))
         guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}

@@ -11,9 +11,15 @@ from math import inf
 from random import Random
 from typing import Any
 
-from driftline.core.output import Decided, Forecast, Output, Score
+from driftline.core.output import SECOND, Decided, Forecast, Output, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
+
+HOW = ("learns_badly", "scores_badly")
+SECOND_MODELS = {
+    "binary": ("StandardScaler() | LogisticRegression(l2=0.1)", *(f"tests.support.poisonous:{how}" for how in HOW)),
+    "regression": ("StandardScaler() | LinearRegression(l2=0.1)",),
+}
 
 
 def declare(rng: Random, document: dict[str, Any]) -> None:
@@ -54,6 +60,8 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
         guard[rng.choice(rungs)]["action"] = "hold"
         then = rng.choice(("fallback", "withhold", "last_good"))
         guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}
+    if rng.random() < 0.3:
+        fallbacks.insert(rng.choice((0, 0, 1)), {"model": rng.choice(SECOND_MODELS[document["task"]])})
     document["guard"] = {name: value for name, value in guard.items() if value != []}
 
 
@@ -86,6 +94,9 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
         if not isinstance(score, Score):
             continue
         value, forecast = score.prediction.value, score.forecast
+        second = [one.prediction for one in score.unserved if one.name == SECOND]
+        if score.instead == "second_model" and forecast is None and second != [score.prediction]:
+            yield f"{score.output_id}: {score.prediction} was served, and the second model said {second}"
         if forecast is not None:
             yield from _ahead(score, forecast)
             continue

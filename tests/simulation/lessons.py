@@ -22,6 +22,7 @@ from driftline.core.shard.state import Shard
 from tests.simulation.sent import Send
 
 LATE = " late"
+BESIDE = "second "  # of what the guard's second model learns
 SMALL = (
     (suspicion, "BLOCK", 3),
     (suspicion, "BEGIN", 6),
@@ -113,6 +114,10 @@ class Lessons:
         Args:
             calls: what was learned meanwhile.
         """
+        beside = [one.removeprefix(BESIDE) for one in calls if one.startswith(BESIDE)]
+        calls = [one for one in calls if not one.startswith(BESIDE)]
+        if shard.second is not None and beside != calls:
+            yield f"the second model learned {beside} and the first one {calls}"
         if not shard.terms.supervised or shard.terms.ahead:
             return
         held = {pair.output_id for pair in shard.quarantine.held}

@@ -12,6 +12,7 @@ from msgspec import structs
 from driftline.core.fold import feedback, learning
 from driftline.core.guard.ahead import _Climb
 from driftline.core.guard.quarantine import Pair, Quarantine
+from driftline.core.guard.second import Second
 from driftline.core.label.pending import Waiting
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -87,6 +88,27 @@ def correction_not_taken_back_from_the_past() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def second_model_learns_while_learning_is_frozen() -> Iterator[None]:
+    """An operator's freeze holds the first model alone."""
+
+    def learn(shard: Shard, values: Any, label: Any, output_id: str, time_ms: int, oracle: Any) -> str | None:
+        if shard.frozen and shard.second is not None and not shard.terms.ahead:
+            learning.learn_beside(shard, shard.second, values, label, output_id, time_ms, oracle)
+        return right(shard, values, label, output_id, time_ms, oracle)
+
+    right = learning.learn
+    with patch.object(learning, "learn", learn):
+        yield
+
+
+@contextmanager
+def second_model_forgotten_at_recovery() -> Iterator[None]:
+    """A state that is read back begins with an untrained second model."""
+    with patch.object(Second, "loaded", lambda self, kept: self):
+        yield
+
+
 def _without_history(right: Any) -> Any:
     def take_back(shard: Shard, before: Any, waiting: Waiting) -> None:
         right(shard, before, structs.replace(waiting, keys=()))
@@ -102,4 +124,6 @@ FAULTS: Sequence[Any] = (
     corrected_label_counted_twice_by_the_kpi,
     clipped_forecast_unclipped_at_the_last_horizon,
     correction_not_taken_back_from_the_past,
+    second_model_learns_while_learning_is_frozen,
+    second_model_forgotten_at_recovery,
 )

@@ -91,3 +91,15 @@ def regressor() -> base.Estimator:
 
 def detector() -> base.Estimator:
     return ErraticDetector()
+
+
+def second_classifier() -> base.Estimator:
+    return ErraticClassifier(seed=2)
+
+
+def second_regressor() -> base.Estimator:
+    return ErraticRegressor(seed=2)
+
+
+def second_detector() -> base.Estimator:
+    return ErraticDetector(seed=2)

@@ -45,7 +45,13 @@ def _sections() -> dict[str, dict[str, Any]]:
     forecast = {"task": "forecast", "event": observed, "forecast": _FORECAST}
     asked = {"task": "recommend", "event": _event(_ASKED), "label": clicks}
     return {
-        "forecast": {**forecast, "model": regressors, "metric_by": {"segment": "shop"}},
+        "forecast": {
+            **forecast, "model": regressors, "metric_by": {"segment": "shop"},
+            "guard": {
+                "range": {"min": 9, "action": "fallback"},
+                "fallback": [{"model": "SeasonalRegression()"}, "seasonal"],
+            },
+        },
         "regression ahead": {**forecast, "model": "SeasonalRegression(half_life=90)"},
         "series": {
             "task": "forecast", "event": _event({"demand": "number"}, item="key"),
@@ -69,7 +75,7 @@ def _sections() -> dict[str, dict[str, Any]]:
             "guard": {
                 **_RUNGS, "range": {"min": -20, "max": 20, "action": "hold"},
                 "step": {"ratio_max": 3, "difference_max": 4, "action": "fallback"}, "by": "place", "keys_max": 5,
-                "fallback": [{"seasonal": "1h"}, "last_value", {"value": 0}],
+                "fallback": [{"model": "Select('x') | PARegressor()"}, {"seasonal": "1h"}, "last_value", {"value": 0}],
             },
         },
         "guarded class": {
@@ -95,6 +101,10 @@ def _sections() -> dict[str, dict[str, Any]]:
                 },
             },
             "learning": {"quarantine": {"action": "hold", "wait": "1h"}, "freeze_on": ["label_delay"]},
+            "guard": {
+                "untrained": {"labels_min": 30, "action": "fallback"},
+                "fallback": [{"model": "Select('x') | GaussianNB()"}],
+            },
             "drift": {
                 **_DRIFT, "error": {"detector": "ADWIN(delta=0.1)", "warning": "ADWIN(delta=0.5)", "reaction": "swap"},
             }, "metric_span": "10m",

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from math import inf, isfinite
 from typing import Final
 
-from driftline.core.output import Score
+from driftline.core.output import MODEL, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, Label, Record
 from driftline.core.shard.state import Shard
@@ -54,8 +54,9 @@ class Reach:
             return
         served = (score.prediction.value,) if score.forecast is None else score.forecast.values
         made: Sequence[float | None] = ()
-        if score.unserved:
-            made = score.unserved[0].ahead or (score.unserved[0].prediction.value,)
+        for one in score.unserved:
+            if one.name == MODEL:
+                made = one.ahead or (one.prediction.value,)
         said = [one if one is not None else other for one, other in zip_longest(made, served)]
         self._latest.extend([one for one in said if one is not None])
 

@@ -9,7 +9,7 @@ from typing import get_args
 from msgspec import Struct
 
 from driftline.core.fold.learning import HELD
-from driftline.core.output import Judged, Outcome, Prediction
+from driftline.core.output import MODEL, SECOND, Judged, Outcome, Prediction
 from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import LabelValue
@@ -37,6 +37,24 @@ class Rung(Struct, frozen=True):
     cost: float
     withheld: int
     withheld_error: float | None
+
+
+class Beside(Struct, frozen=True):
+    """The guard's second model, beside the first one.
+
+    Args:
+        served: how often it was served.
+        labels: labelled events of which both had predicted something; `model_error` and `second_error` are the mean
+            errors of the first one and of the second on all of them, whatever was served.
+        replaced: those of them where it was served; `replaced_error` is its mean error there.
+    """
+
+    served: int
+    labels: int
+    model_error: float | None
+    second_error: float | None
+    replaced: int
+    replaced_error: float | None
 
 
 class Quarantined(Struct, frozen=True):
@@ -107,6 +125,8 @@ class Guarded:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._error = task_of(pipeline.task).error
+        self._second = pipeline.second is not None
+        self.beside = [0.0] * 5  # both answered, the first one's error, the second one's; served, its error there
         self.sums: dict[str, list[float]] = {}  # replaced, the model's error, what was served, saved, cost; withheld
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
@@ -115,6 +135,8 @@ class Guarded:
         for outcome in outcomes:
             if outcome.judged is not None and outcome.judged.rungs and error is not None:
                 self._add_ahead(outcome.label, outcome.judged, error)
+            if self._second and error is not None and outcome.label is not None:
+                self._add_second(outcome, error)
             for made in outcome.unserved:
                 if made.rung and error is not None and outcome.label is not None and made.prediction != _NOTHING:
                     was = error(outcome.label, made.prediction)
@@ -122,6 +144,18 @@ class Guarded:
                     became = None if unserved else error(outcome.label, outcome.prediction or _NOTHING)
                     if was is not None:
                         self._add(made.rung, was, became)
+
+    def _add_second(self, outcome: Outcome, error: ErrorOf) -> None:
+        made = {one.name: one.prediction for one in outcome.unserved}
+        if SECOND not in made:
+            return
+        served, other = outcome.prediction or _NOTHING, made[SECOND]
+        was, beside = error(outcome.label, made.get(MODEL, served)), error(outcome.label, other)
+        if made.get(MODEL, served) == _NOTHING or was is None or beside is None:
+            return
+        stood_in = MODEL in made and served == other
+        more = (1.0, was, beside, float(stood_in), beside if stood_in else 0.0)
+        self.beside = [one + another for one, another in zip(self.beside, more, strict=True)]
 
     def _add_ahead(self, label: LabelValue | None, judged: Judged, error: ErrorOf) -> None:
         """Take in the forecasts of an observation, each horizon by itself."""
@@ -140,10 +174,24 @@ class Guarded:
 
     def merge(self, other: Guarded) -> None:
         """Add another partition's."""
+        self.beside = [one + more for one, more in zip(self.beside, other.beside, strict=True)]
         for rung, sums in other.sums.items():
             ours = self.sums.setdefault(rung, [0.0] * 7)
             for place, value in enumerate(sums):
                 ours[place] += value
+
+    def second(self, counts: Mapping[str, int]) -> Beside | None:
+        """How good the second model was; None where there is none.
+
+        Args: as of `rungs`.
+        """
+        if not self._second:
+            return None
+        labels, was, beside, replaced, there = self.beside
+        return Beside(
+            counts.get("instead_second_model", 0), int(labels), was / labels if labels else None,
+            beside / labels if labels else None, int(replaced), there / replaced if replaced else None,
+        )  # fmt: skip
 
     def rungs(self, counts: Mapping[str, int]) -> list[Rung]:
         """Every rung that tripped.

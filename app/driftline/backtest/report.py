@@ -13,7 +13,7 @@ from msgspec import Struct
 from driftline.backtest.candidate import Result, Spec
 from driftline.backtest.compare import Comparison, compare, finite
 from driftline.backtest.daily import DailyReport
-from driftline.backtest.guarded import Quarantined, Rung
+from driftline.backtest.guarded import Beside, Quarantined, Rung
 from driftline.backtest.kpi import KpiReport
 from driftline.backtest.measure import CURVES, Metric, is_exact, metrics_of, total_values
 from driftline.backtest.part import Part, horizons_of, over_time, parts_of, segments_of
@@ -108,7 +108,8 @@ class CandidateReport(Struct, frozen=True):
         kpis: what its decisions came to, by KPI of its file.
         budgets: what is found among the events with the highest scores, by how many can be looked at.
         daily: what is found among the highest scores of each day; None unless asked for.
-        guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions.
+        guard: every rung of the guard that tripped; `instead` counts what was served in place of predictions; `second`
+            is about the guard's second model, None without one.
         quarantine: what was held back from learning; None if nothing was.
         pending: events whose label had not come at the end.
         cpu_seconds: of its own fold.
@@ -147,6 +148,7 @@ class CandidateReport(Struct, frozen=True):
     drifts: list[Drifted]
     guard: list[Rung]
     instead: dict[str, int]
+    second: Beside | None
     quarantine: Quarantined | None
     pending: int
     early: int
@@ -343,6 +345,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
             for what, count in sorted(result.counts.items())
             if what.startswith("instead_")
         },
+        second=None if tally.guarded is None else tally.guarded.second(result.counts),
         quarantine=None if tally.held is None else tally.held.report(result.counts),
         pending=result.pending,
         early=result.early,

@@ -16,6 +16,7 @@ from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
+from driftline.core.output import SECOND, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.wording import escaped
 from driftline.ingest.feed import partition_of
@@ -123,10 +124,13 @@ def _guarded(found: Explanation) -> Iterator[str]:
         of = f" ({trip.feature})" if trip.feature else f" at horizon {trip.horizon}" if trip.horizon else ""
         yield f"guard: {trip.rung}{of}{beyond}: {trip.action}"
     for made in found.unserved:
+        if made.name == SECOND:
+            yield f"the second model predicted {_number(_value_of(made))}, version {made.version}"
+            continue
         if made.ahead:
             yield from _ahead(found, made.ahead)
             continue
-        value = made.prediction.value if made.prediction.value is not None else made.prediction.label
+        value = _value_of(made)
         instead = found.served.get("instead")
         yield f"the model predicted {_number(value)}" + (f"; served instead: {instead}" if instead else "")
 
@@ -154,6 +158,10 @@ def _afterwards(review: dict[str, Any]) -> str:
     if review.get("forecast") is not None:
         return "the forecast decided on was served"
     return "nothing was served" if value is None else f"{_number(value)} was served"
+
+
+def _value_of(made: Unserved) -> Any:
+    return made.prediction.value if made.prediction.value is not None else made.prediction.label
 
 
 def _ahead(found: Explanation, ahead: Sequence[float | None]) -> Iterator[str]:

@@ -152,6 +152,15 @@ def _guarded(guard: Mapping[str, Any]) -> str:
     return f"guard: {listed(guard['tripped'])}{instead}"
 
 
+def _second(second: Mapping[str, Any]) -> str:
+    """How often the guard's second model was served, and how far off it is."""
+    failed = f", failed {second['failed']:,} times" if second["failed"] else ""
+    if second["error"] is None:
+        return f"second model {second['version']}: served {second['served']:,} times{failed}"
+    errors = f"mean error {_shown(second['error'])}, of the first one {_shown(second['first_error'])}"
+    return f"second model {second['version']}: served {second['served']:,} times{failed}; {errors}"
+
+
 def _kept_back(note: Mapping[str, Any]) -> Iterator[str]:
     """Events that were not scored, and predictions that were not served as they were made."""
     if rejected := note.get("rejected", {}).get("events"):
@@ -162,6 +171,8 @@ def _kept_back(note: Mapping[str, Any]) -> Iterator[str]:
     yield f"{held:,} held for review" + ("; see `driftline review list -p FILE`" if held else "")
     if guard["tripped"]:
         yield _guarded(guard)
+    if (second := guard.get("second_model")) is not None:
+        yield _second(second)
 
 
 def _learning(shard: int, learning: Mapping[str, Any]) -> Iterator[str]:

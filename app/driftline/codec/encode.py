@@ -26,6 +26,7 @@ from driftline.codec.value import (
     forecast_of,
     judged_of,
     priced_of,
+    second_of,
     shown,
     slate_of,
     to_json,
@@ -215,7 +216,7 @@ class Encoder:
         if self._slates:
             _put_slate(value, outcome)
         elif outcome.unserved:
-            value.unserved = unserved_of(outcome.unserved)
+            value.unserved, value.second_model = unserved_of(outcome.unserved), second_of(outcome.unserved)
         if outcome.judged is not None:
             value.forecast = judged_of(outcome.judged, self._by)
         if outcome.priced:

@@ -15,7 +15,7 @@ import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from driftline.core.metric.account import MICRO
-from driftline.core.output import Forecast, Judged, Prediction, Priced, Trip, Unserved
+from driftline.core.output import SECOND, Forecast, Judged, Prediction, Priced, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
@@ -53,6 +53,15 @@ class UnservedValue(Struct, gc=False):
     """A prediction that was not served, in an outcome."""
 
     rung: str
+    prediction: Shown | UnsetType
+    probability: float | UnsetType
+    probabilities: dict[str, float] | UnsetType
+
+
+class SecondValue(Struct, gc=False):
+    """What the guard's second model said, in an outcome."""
+
+    model_version: str
     prediction: Shown | UnsetType
     probability: float | UnsetType
     probabilities: dict[str, float] | UnsetType
@@ -180,6 +189,7 @@ class OutcomeValue(Struct, gc=False):
     estimates: dict[str, float] | UnsetType = UNSET
     policies: Any = UNSET
     unserved: list[UnservedValue] | UnsetType = UNSET
+    second_model: SecondValue | UnsetType = UNSET
     forecast: JudgedValue | UnsetType = UNSET
     kpi: dict[str, PricedValue] | UnsetType = UNSET
 
@@ -311,6 +321,14 @@ def unserved_of(unserved: Sequence[Unserved]) -> list[UnservedValue] | UnsetType
     """What a guard kept from being served, as it is written; unset where there is none of it."""
     made = [one for one in unserved if one.rung and one.prediction != _EMPTY]
     return [UnservedValue(one.rung, *shown(one.prediction)) for one in made] or UNSET
+
+
+def second_of(unserved: Sequence[Unserved]) -> SecondValue | UnsetType:
+    """What the guard's second model said, as it is written; unset where there is none."""
+    for one in unserved:
+        if one.name == SECOND:
+            return SecondValue(str(one.version), *shown(one.prediction))
+    return UNSET
 
 
 def written(value: FeatureValue) -> Shown:

@@ -33,7 +33,7 @@ Guard: TypeAlias = Literal[
 ]
 Rung: TypeAlias = Literal["finite", "untrained", "range", "step", "width", "unfamiliar", "share", "distribution"]
 Action: TypeAlias = Literal["flag", "clip", "last_good", "fallback", "hold", "withhold"]
-Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "value"]
+Instead: TypeAlias = Literal["last_good", "last_value", "seasonal", "second_model", "value"]
 
 
 class Prediction(Struct, frozen=True, gc=False, array_like=True):
@@ -81,7 +81,7 @@ class Unserved(Struct, frozen=True, gc=False, array_like=True):
     """A prediction of an event that was made beside the one that was served.
 
     Args:
-        name: of the model that made it; `MODEL` is the pipeline's own.
+        name: of the model that made it; `MODEL` is the pipeline's own, `SECOND` the guard's second one.
         rung: of the guard, that kept it from being served; empty where the pipeline declares no guard.
         ahead: of a forecast, what it was at each horizon; None where it was served.
     """
@@ -94,6 +94,7 @@ class Unserved(Struct, frozen=True, gc=False, array_like=True):
 
 
 MODEL: Final = "model"
+SECOND: Final = "second model"
 
 
 class Stakes(Struct, frozen=True, gc=False, array_like=True):

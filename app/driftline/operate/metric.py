@@ -165,6 +165,8 @@ def _states(shards: Shards) -> Iterator[Metric]:
     ):
         if needs is None or any(one.summary.get(needs) for _, one in seen):
             yield from (series.family(seen) for series in table)
+    if any((one.summary.get("guard") or {}).get("second_model") for _, one in seen):
+        yield from (series.family(seen) for series in _SECOND)
 
 
 def _labels(seen: Seen) -> Values:
@@ -316,6 +318,36 @@ _GUARD: Final = (
         _guard(lambda guard: one(guard["series"])),
     ),
     gauge("driftline_guard_held", "Predictions that wait for a review.", _guard(lambda guard: one(guard["held"]))),
+)
+
+
+def _second(read: Callable[[Mapping[str, Any]], Values]) -> Callable[[Seen], Values]:
+    """Of the guard's second model; nothing without one."""
+
+    def values(seen: Seen) -> Values:
+        second = (seen.summary.get("guard") or {}).get("second_model")
+        return [] if second is None else read(second)
+
+    return values
+
+
+_SECOND: Final = (
+    gauge(
+        "driftline_guard_model_error",
+        "Mean error of the pipeline's model and of the guard's second one, on labels of which both had an answer.",
+        _second(lambda second: each({"first": second["first_error"], "second": second["error"]})),
+        "model",
+    ),
+    counter(
+        "driftline_guard_compared_labels",
+        "Labels of which both models had an answer.",
+        _second(lambda second: one(second["labels"])),
+    ),
+    counter(
+        "driftline_guard_second_failures",
+        "Calls at which the guard's second model raised, or had no finite answer.",
+        _second(lambda second: one(second["failed"])),
+    ),
 )
 
 

@@ -447,6 +447,8 @@ def _settle(
     failure = None
     if label is not None and shard.terms.limited:
         shard.watch.judge(waiting.version.generation, shard.learner.generation)
+    if label is not None and shard.second is not None and previous is None:
+        shard.second.compare(label, waiting.prediction, waiting.unserved)
     if label is not None and shard.terms.supervised:
         failure, held = learn_pair(shard, waiting, label, event_id, output_id, out)
         detail = held or detail

@@ -26,7 +26,7 @@ from driftline.core.fold.incident import (
     watch_labels,
 )
 from driftline.core.fold.kpi import price_truth
-from driftline.core.fold.learning import learn
+from driftline.core.fold.learning import learn, learn_beside
 from driftline.core.fold.review import hold_ahead
 from driftline.core.forecast.forecasts import SERVED, Draft, Forecasts, Observed
 from driftline.core.guard.ahead import AheadLadder, Passed
@@ -35,6 +35,7 @@ from driftline.core.history.keys import Keys
 from driftline.core.output import (
     MODEL,
     Guard,
+    Instead,
     ModelVersion,
     Outcome,
     OutcomeKind,
@@ -155,6 +156,9 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         served = {at: Prediction(value=one) for at, one in answers if one is not None}
         priced, stakes = price_truth(shard, event, served, value, out)
     output_id = f"{out.record}-1"
+    if shard.second is not None and not shard.frozen and not shard.stopped:
+        beside = forecasts.teach(found, sees=shard.second.learner.sees)
+        learn_beside(shard, shard.second, beside, found.value, output_id, min(event.time_ms, now_ms), out.oracle)
     taught = forecasts.teach(found, sees=shard.learner.sees)
     failure = learn(shard, taught, found.value, output_id, event.time_ms, out.oracle)
     kind: OutcomeKind = "joined" if failure is None else "failed"
@@ -253,13 +257,21 @@ def _guarded(
     """What the guard lets pass of a forecast."""
     learner, kept, call, oracle = shard.learner, shard.kept, out.own_id(), out.oracle
 
-    def ask_good() -> tuple[Sequence[float] | None, int]:
-        said, known = learner.ask_good(asked, call, oracle)
+    second = shard.second
+    beside = None if second is None else forecasts.ask(found, event.features, sees=second.learner.sees)
+    answer = None if second is None or beside is None else second.ask(beside, call, oracle)
+    forecasts.latest = asked
+
+    def ask(which: Instead) -> tuple[Sequence[float] | None, int]:
+        if which == "last_good":
+            said, known = learner.ask_good(asked, call, oracle)
+        else:
+            said, known = (None, 0) if second is None or answer is None else (answer.prediction, second.learner.known)
         return said.ahead if isinstance(said, Several) else None, known
 
     room = event.event_id not in kept.held
     passed = ladder.judge_ahead(
-        kept, forecasts, found, draft, finite, event.features, learner.known, ask_good, room=room
+        kept, forecasts, found, draft, finite, event.features, learner.known, ask, room=room
     )  # fmt: skip
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
 from driftline.core.fold.incident import calm_guard, notice, watch_guard
 from driftline.core.fold.review import hold
 from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.guard.ladder import PASSED, Judged, Ladder
-from driftline.core.output import MODEL, Guard, ModelVersion, Predicted, Prediction, Score, Unserved
+from driftline.core.output import MODEL, Guard, Instead, ModelVersion, Predicted, Prediction, Score, Unserved
 from driftline.core.recommend.recommender import beside_slate
 from driftline.core.record import Event
 from driftline.core.shard.outbox import Outbox
@@ -47,11 +45,16 @@ def serve(
     unserved = unserved_of(made, prediction, asked)
     if terms.slates:
         prediction, unserved = beside_slate(prediction, version)
-    passed = PASSED if ladder is None else _judge(shard, ladder, event, (made, prediction, guard), out, begun=begun)
+    second = _ask_second(shard, event, out)
+    passed = PASSED
+    if ladder is not None:
+        passed = _judge(shard, ladder, event, (made, prediction, guard), second, out, begun=begun)
     if passed is not PASSED:
         if passed.prediction is not prediction:
             unserved = unserved_of(made, passed.prediction, asked, passed)
         prediction, guard = passed.prediction, passed.guard
+    if second is not None:
+        unserved = (*unserved, second)
     decision = None if terms.threshold is None else decide(terms.threshold, prediction)
     score = Score(
         out.own_id(), event.source, event.event_id, event.time_ms, prediction, decision, guard, version,
@@ -65,12 +68,37 @@ def decide(threshold: float, prediction: Prediction) -> bool | None:
     return None if prediction.value is None else prediction.value >= threshold
 
 
-def _judge(shard: Shard, ladder: Ladder, event: Event, predicted: Predicted, out: Outbox, *, begun: bool) -> Judged:
-    kept, learner, values, call, oracle = shard.kept, shard.learner, event.features, out.own_id(), out.oracle
-    ask_good = partial(learner.ask_good, values, call, oracle)
+def _ask_second(shard: Shard, event: Event, out: Outbox) -> Unserved | None:
+    """What the second model says of an event; None where there is none, or it has nothing to say."""
+    if shard.second is None:
+        return None
+    said = shard.second.ask(event.features, out.own_id(), out.oracle)
+    if said is None:
+        shard.count("second_failed")
+    return said
+
+
+def _judge(
+    shard: Shard,
+    ladder: Ladder,
+    event: Event,
+    predicted: Predicted,
+    second: Unserved | None,
+    out: Outbox,
+    *,
+    begun: bool,
+) -> Judged:
+    kept, learner = shard.kept, shard.learner
+
+    def ask(which: Instead) -> tuple[Prediction | None, int]:
+        if which == "last_good":
+            return learner.ask_good(event.features, out.own_id(), out.oracle)
+        known = 0 if shard.second is None else shard.second.learner.known
+        return (None if second is None else second.prediction), known
+
     if ladder.compares:
         kept.outputs.follow(learner.generation)
-    passed = ladder.judge(kept, event, predicted, learner.known, ask_good, begun=begun)
+    passed = ladder.judge(kept, event, predicted, learner.known, ask, begun=begun)
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:
         calm_guard(shard, out)

@@ -148,6 +148,7 @@ _SERVED: Final[Mapping[str, str]] = {
     "last_good": "the last good model's prediction was served instead",
     "last_value": "the last value of its series was served instead",
     "seasonal": "the value of a season ago was served instead",
+    "second_model": "the second model's prediction was served instead",
     "value": "the fixed value was served instead",
     "withheld": "nothing was served",
     "held": "a person is asked first",

@@ -14,10 +14,11 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.suspect import Burst, decided_sign, suspect_sign
 from driftline.core.fault import ModelRaisedError
 from driftline.core.fold.incident import calm, notice, notice_change, reject, watch_faults
-from driftline.core.guard.quarantine import Pair, Seen
+from driftline.core.guard.quarantine import Copies, Pair, Seen
+from driftline.core.guard.second import Second
 from driftline.core.guard.suspicion import EDGES, Turn, code_of
 from driftline.core.label.pending import Waiting
-from driftline.core.model.learner import learn_call
+from driftline.core.model.learner import Learner, learn_call
 from driftline.core.oracle import Oracle
 from driftline.core.record import Control, EventId, LabelValue
 from driftline.core.river.ahead import Given
@@ -46,6 +47,8 @@ def learn(
         return None
     now_ms = shard.watermark_ms or 0
     time_ms = time_ms if time_ms < now_ms else now_ms  # `min` is slower
+    if shard.second is not None and not shard.terms.ahead:
+        learn_beside(shard, shard.second, values, label, output_id, time_ms, oracle)
     try:
         shard.learner.learn(values, label, output_id, time_ms, oracle)
     except ModelRaisedError as raised:
@@ -59,6 +62,14 @@ def learn(
     ):
         shard.count("background_failed")
     return None
+
+
+def learn_beside(
+    shard: Shard, second: Second, values: Given, label: LabelValue | None, output_id: str, time_ms: int, oracle: Oracle
+) -> None:
+    """Let the guard's second model learn what the first one learns."""
+    if not second.learn(values, label, output_id, time_ms, oracle):
+        shard.count("second_failed")
 
 
 def learn_pair(
@@ -77,11 +88,24 @@ def learn_pair(
         if kept.deadline_ms is None:
             kept.deadline_ms = now_ms + terms.hold_ms
         return None, HELD
-    before = shard.learner.learned
-    failure = learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle)
-    if shard.learner.learned > before:
-        kept.learned(shard.learner, pair)
-    return failure, None
+    return _learn_kept(shard, pair, output_id, waiting.time_ms, out.oracle), None
+
+
+def _learn_kept(shard: Shard, pair: Pair, output_id: str, time_ms: int, oracle: Oracle) -> str | None:
+    """Learn a pair that may have to be undone; returns what the model raised.
+
+    Args:
+        output_id: as of `learn`.
+    """
+    models: list[tuple[Learner, Copies]] = [(shard.learner, shard.quarantine)]
+    if shard.second is not None:
+        models.append((shard.second.learner, shard.second.copies))
+    before = [learner.learned for learner, _ in models]
+    failure = learn(shard, pair.values, pair.label, output_id, time_ms, oracle)
+    for (learner, copies), count in zip(models, before, strict=True):
+        if learner.learned > count:
+            copies.learned(learner, pair)
+    return failure
 
 
 # -- the test
@@ -137,6 +161,8 @@ def _undo(shard: Shard) -> None:
     undone = kept.undo(shard.learner)
     if not undone:
         return
+    if shard.second is not None:
+        shard.second.undo(undone)
     kept.held.extend(undone)
     shard.counts["quarantine_held"] = shard.counts.get("quarantine_held", 0) + len(undone)
     shard.counts["quarantine_undone"] = shard.counts.get("quarantine_undone", 0) + len(undone)
@@ -230,13 +256,13 @@ def _decide(shard: Shard, why: str, control: Control | None, out: Outbox) -> Non
 
 def _learn_late(shard: Shard, pair: Pair, out: Outbox) -> bool:
     """Learn a pair that was held; returns whether the model raised."""
-    before = shard.learner.learned
     output_id = f"{pair.output_id} late"  # it may be learned and undone in the same slice
-    failure = learn(shard, pair.values, pair.label, output_id, pair.time_ms, out.oracle)
+    if shard.terms.holds:
+        failure = _learn_kept(shard, pair, output_id, pair.time_ms, out.oracle)
+    else:
+        failure = learn(shard, pair.values, pair.label, output_id, pair.time_ms, out.oracle)
     if failure is not None:
         shard.count("failed")
-    elif shard.terms.holds and shard.learner.learned > before:
-        shard.quarantine.learned(shard.learner, pair)
     return failure is not None
 
 

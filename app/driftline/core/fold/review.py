@@ -9,7 +9,18 @@ from driftline.core.fold.incident import reject
 from driftline.core.fold.kpi import decided
 from driftline.core.guard.ahead import Holding
 from driftline.core.guard.ladder import Judged
-from driftline.core.output import Decided, Decision, Forecast, Guard, HeldBack, Instead, Prediction, Review, Score
+from driftline.core.output import (
+    MODEL,
+    Decided,
+    Decision,
+    Forecast,
+    Guard,
+    HeldBack,
+    Instead,
+    Prediction,
+    Review,
+    Score,
+)
 from driftline.core.record import Control, EventId, Ruling
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
@@ -20,7 +31,7 @@ _NOTHING = Prediction()
 def hold(shard: Shard, score: Score, passed: Judged, out: Outbox) -> None:
     """A prediction was held back: ask for a review."""
     ladder, holding = shard.ladder, passed.holding
-    if ladder is None or holding is None or not score.unserved:
+    if ladder is None or holding is None or not score.unserved or score.unserved[0].name != MODEL:
         raise InvariantError("a prediction was held back that was not made")
     held = HeldBack(
         shard.now_ms + ladder.hold_ms,

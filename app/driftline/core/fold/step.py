@@ -143,7 +143,7 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
         return
     _, prediction, finite = predicted
     passed, ladder = PASSED, shard.ladder
-    begun = finite == "served" and ladder is not None and not ladder.stores  # else the score says more than usual
+    begun = finite == "served" and ladder is not None and ladder.plain  # else the score says more than usual
     if finite == "served" and (
         terms.unguarded or (begun and ladder is not None and lets_pass(shard, ladder, event, prediction, learned, out))
     ):
@@ -232,6 +232,8 @@ def _control(shard: Shard, control: Control, out: Outbox) -> None:
         case "reset":
             shard.learner.reset()
             shard.reactor.forget()
+            if shard.second is not None:
+                shard.second.reset()
             shard.loading.forget()
         case "snapshot":
             out.requests.append(TakeSnapshot())

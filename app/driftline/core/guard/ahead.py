@@ -21,10 +21,10 @@ from driftline.core.guard.ladder import Ladder
 from driftline.core.guard.rungs import Rungs
 from driftline.core.output import Action, Forecast, Guard, Instead, Rung, Trip
 from driftline.core.pipeline import Pipeline
-from driftline.core.pipeline.guard import Constant, Fallback, GuardForm
+from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, SecondModel
 from driftline.core.record import FeatureValue
 
-AskGood: TypeAlias = Callable[[], tuple[Sequence[float] | None, int]]
+Ask: TypeAlias = Callable[[Instead], tuple[Sequence[float] | None, int]]  # as of `ladder`
 _OF_ALL: Final = frozenset({"finite", "untrained", "unfamiliar"})  # rungs that see no horizon
 _WORST: Final[tuple[Guard, ...]] = ("withheld", "fallback", "clipped", "flagged", "served")
 
@@ -107,7 +107,7 @@ class AheadLadder(Ladder):
 
     def judge_ahead(
         self, kept: Kept, forecasts: Forecasts, found: Observed, draft: Draft, finite: Guard,
-        values: Sequence[FeatureValue], learned: int, ask_good: AskGood, *, room: bool = True,
+        values: Sequence[FeatureValue], learned: int, ask: Ask, *, room: bool = True,
     ) -> Passed:  # fmt: skip
         """Whether a forecast may be served, and what is served instead, by horizon.
 
@@ -119,7 +119,7 @@ class AheadLadder(Ladder):
             room: a person may be asked about it, if the rungs say so.
         """
         kept.predicted()
-        climb = _Climb(self.rungs, forecasts, found, draft, finite, ask_good)
+        climb = _Climb(self.rungs, forecasts, found, draft, finite, ask)
         case = self.rungs.case
         if self.knows:
             case.features, case.known = values, kept.known
@@ -145,10 +145,10 @@ class _Climb:
     """
 
     def __init__(
-        self, rungs: Rungs, forecasts: Forecasts, found: Observed, draft: Draft, finite: Guard, ask_good: AskGood
+        self, rungs: Rungs, forecasts: Forecasts, found: Observed, draft: Draft, finite: Guard, ask: Ask
     ) -> None:
         self._limits, self._forecasts, self._found, self._made = rungs, forecasts, found, draft
-        self._finite, self._ask_good = finite, ask_good
+        self._finite, self._ask = finite, ask
         count = len(draft.naive)
         self._seen, self._values = list(draft.seen), list(draft.values)
         self._lower, self._upper = list(draft.lower), list(draft.upper)
@@ -158,7 +158,7 @@ class _Climb:
         self._rungs = [""] * count
         self._holds = False
         self._level = None if found.series.level is None else Level.load(found.series.level)
-        self._good: tuple[Sequence[float | None], int] | None = None
+        self._others: dict[Instead, tuple[Sequence[float | None], int]] = {}  # what other models said
         self.trips: list[Trip] = []
 
     def one(self, place: int, learned: int) -> None:
@@ -233,12 +233,13 @@ class _Climb:
         level = self._level
         if isinstance(fallback, Constant):
             return "value", float(fallback.value), None
-        if fallback == "last_good":
-            if self._good is None:
-                ahead, known = self._ask_good()
-                self._good = ([] if ahead is None else self._forecasts.said(ahead)), known
-            said, known = self._good
-            return fallback, said[place] if said else None, known
+        if fallback == "last_good" or isinstance(fallback, SecondModel):
+            name: Instead = "last_good" if fallback == "last_good" else "second_model"
+            if name not in self._others:
+                ahead, known = self._ask(name)
+                self._others[name] = ([] if ahead is None else self._forecasts.said(ahead)), known
+            said, known = self._others[name]
+            return name, said[place] if said else None, known
         if fallback == "last_value":
             return fallback, self._last(), None
         return "seasonal", self._made.naive[place] if level is None else level.at(self._found.slot + place + 1), None

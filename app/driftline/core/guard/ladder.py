@@ -17,12 +17,13 @@ from driftline.core.guard.rungs import Rungs
 from driftline.core.history.history import key_of
 from driftline.core.output import Guard, Instead, Predicted, Prediction, Trip
 from driftline.core.pipeline import Pipeline
-from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal
+from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, Seasonal, SecondModel
 from driftline.core.record import Event, FeatureValue, LabelValue
 from driftline.core.task import task_of
 from driftline.core.task.predict import of_two
 
-AskGood: TypeAlias = Callable[[], tuple[Prediction | None, int]]
+Ask: TypeAlias = Callable[[Instead], tuple[Prediction | None, int]]
+"""What another model says of the event (`last_good`, `second_model`), and how many labels it has learned."""
 _NOTHING: Final = Prediction()
 
 
@@ -71,6 +72,7 @@ class Ladder:
         learns: labels are values of the series.
         stores: the key of an event's series is kept until its label comes.
         knows: what the model learned from is kept, by feature.
+        plain: the score of a prediction that passes says no more than usual.
     """
 
     def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
@@ -88,6 +90,7 @@ class Ladder:
             [features.index(name) if name in features else -1 - context.index(name) for name in guard.by]
         )
         self.stores = any(place < 0 for place in self._places)  # the context is not kept until the label comes
+        self.plain = not self.stores and guard.second is None
         names = [limit.name for limit in rungs.limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
         self._share = rungs.share
@@ -140,14 +143,14 @@ class Ladder:
                 case.distance = kept.outputs.take(value, self._latest)
 
     def judge(
-        self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask_good: AskGood, *, begun: bool = False
+        self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask: Ask, *, begun: bool = False
     ) -> Judged:
         """Whether a prediction may be served, and what is served instead.
 
         Args:
             event: with its computed features.
             learned: how many labels the model that made it has learned.
-            ask_good: what the last good copy of the model says of the event, and how many labels it has learned.
+            ask: asks another model.
             begun: `passes` was asked, and said no.
         """
         _, prediction, guard = predicted
@@ -177,7 +180,7 @@ class Ladder:
             action = trips[-1].action
             holds = action == "hold" and len(kept.held) < self._held_max and event.event_id not in kept.held
             order = self.rungs.order(action)
-            instead, prediction = self._fall_back(kept, order, key, time_ms, ask_good)
+            instead, prediction = self._fall_back(kept, order, key, time_ms, ask)
             if holds:
                 last = None if key is None else kept.last(key)
                 holding = Holding(instead, prediction, last, key)
@@ -240,13 +243,13 @@ class Ladder:
         return key
 
     def _fall_back(
-        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask_good: AskGood
+        self, kept: Kept, order: tuple[Fallback, ...], key: bytes | None, time_ms: int, ask: Ask
     ) -> tuple[Instead | None, Prediction]:
         """The first fallback that may pass; nothing where none may."""
         case = self._case
         case.distance = 0.0
         for fallback in order:
-            name, made, learned = self._made(kept, fallback, key, time_ms, ask_good)
+            name, made, learned = self._made(kept, fallback, key, time_ms, ask)
             if made is None or made == _NOTHING:
                 continue
             case.value, case.learned = made.value, learned
@@ -255,7 +258,7 @@ class Ladder:
         return None, _NOTHING
 
     def _made(
-        self, kept: Kept, fallback: Fallback, key: bytes | None, time_ms: int, ask_good: AskGood
+        self, kept: Kept, fallback: Fallback, key: bytes | None, time_ms: int, ask: Ask
     ) -> tuple[Instead, Prediction | None, int | None]:
         """What a fallback says, if anything; and how many labels its model has learned, where a model made it."""
         if isinstance(fallback, Constant):
@@ -263,7 +266,9 @@ class Ladder:
             classes = self._classes and not self._two
             return "value", Prediction(label=value) if classes else self._of(float(value)), None
         if fallback == "last_good":
-            return fallback, *ask_good()
+            return fallback, *ask(fallback)
+        if isinstance(fallback, SecondModel):
+            return "second_model", *ask("second_model")
         if isinstance(fallback, Seasonal):
             past = None if key is None else kept.a_season_ago(key, time_ms, fallback.season_ms)
             return "seasonal", None if past is None else self._of(past), None

@@ -67,34 +67,20 @@ class Seen(Struct, frozen=True, gc=False, array_like=True):
 
 
 @dataclass(slots=True)
-class Quarantine:
-    """The learning guard's part of a shard's state.
+class Copies:
+    """Copies of a model to go back to.
 
     Attributes:
-        held: pairs that are held back, in the order in which they are to be learned.
-        deadline_ms: when they are decided by the pipeline file, in event time; also of a dry run, which then believes.
-        opened_ms: when labels became suspect.
-        recent: pairs that were learned since the `older` copy of the model, of the generation `generation`; `newer` is
-            a copy after `STRIDE` of them.
-        seen: the latest pairs that were tested while labels began to look suspect.
+        older, newer: copies, after `older_known` and `newer_known` labels, of the generation `generation`.
+        recent: pairs that were learned since `older`; `newer` is a copy after `STRIDE` of them.
     """
 
-    test: Suspicion = field(default_factory=Suspicion)
-    held: deque[Pair] = field(default_factory=deque)
-    deadline_ms: int | None = None
-    opened_ms: int = 0
     older: bytes | None = None
     newer: bytes | None = None
     older_known: int = 0
     newer_known: int = 0
     generation: int = 0
     recent: deque[Pair] = field(default_factory=deque)
-    seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=SEEN))
-
-    def begin_at(self, time_ms: int) -> None:
-        """Time begins: what was held before then waits from now on."""
-        if self.deadline_ms is not None:
-            self.deadline_ms += time_ms
 
     def learned(self, learner: Learner, pair: Pair) -> None:
         """The model learned a pair; a copy of it is due now and then."""
@@ -112,13 +98,17 @@ class Quarantine:
             self.older, self.older_known = self.newer, self.newer_known
             self.newer, self.newer_known = learner.copied(), learner.known
 
-    def undo(self, learner: Learner) -> list[Pair]:
-        """Make the model as it was before the burst began, as far as there is a copy; returns what it knows no more."""
+    def go_back(self, learner: Learner, first: int) -> list[Pair]:
+        """Make the model as it was before a pair, as far as there is a copy; returns what it knows no more.
+
+        Args:
+            first: the number of the pair.
+        """
         older = self.older
         if older is None or learner.generation != self.generation:
             self.forget()
             return []
-        pairs, first = list(self.recent), self.test.first
+        pairs = list(self.recent)
         place = next((place for place, pair in enumerate(pairs) if pair.number >= first), len(pairs))
         if place == len(pairs):
             return []
@@ -130,7 +120,6 @@ class Quarantine:
             again = [(one.values, one.label, one.time_ms) for one in pairs[STRIDE:place]]
             learner.go_back(newer, self.newer_known, again)
         self.generation = learner.generation
-        self.test.undone(learner.generation)
         self.recent = deque(pairs[:place])
         return pairs[place:]
 
@@ -138,6 +127,36 @@ class Quarantine:
         """No copy is of use any more: another model serves, or none is kept."""
         self.older = self.newer = None
         self.recent.clear()
+
+
+@dataclass(slots=True)
+class Quarantine(Copies):
+    """The learning guard's part of a shard's state, with the copies of the model that serves.
+
+    Attributes:
+        held: pairs that are held back, in the order in which they are to be learned.
+        deadline_ms: when they are decided by the pipeline file, in event time; also of a dry run, which then believes.
+        opened_ms: when labels became suspect.
+        seen: the latest pairs that were tested while labels began to look suspect.
+    """
+
+    test: Suspicion = field(default_factory=Suspicion)
+    held: deque[Pair] = field(default_factory=deque)
+    deadline_ms: int | None = None
+    opened_ms: int = 0
+    seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=SEEN))
+
+    def begin_at(self, time_ms: int) -> None:
+        """Time begins: what was held before then waits from now on."""
+        if self.deadline_ms is not None:
+            self.deadline_ms += time_ms
+
+    def undo(self, learner: Learner) -> list[Pair]:
+        """Make the model as it was before the burst began, as far as there is a copy; returns what it knows no more."""
+        undone = self.go_back(learner, self.test.first)
+        if undone:
+            self.test.undone(learner.generation)
+        return undone
 
     def withdraw(self, event_id: EventId) -> int:
         """A label was corrected or retracted: it is not to be learned; returns how many pairs that were."""

@@ -144,6 +144,11 @@ class Learner:
         self.install(self.model)
 
     @property
+    def pipeline(self) -> Pipeline:
+        """What it is a model of."""
+        return self._pipeline
+
+    @property
     def version(self) -> ModelVersion:
         return ModelVersion(self.generation, self.learned)
 

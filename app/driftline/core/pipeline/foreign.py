@@ -59,12 +59,17 @@ def parse_foreign(doc: object, own: Pipeline) -> Pipeline:
 
 
 def _another_factory(read: Pipeline, own: Pipeline) -> Iterator[Problem]:
-    if not is_factory(read.model):
-        return
+    second = (None, None) if read.guard is None else (read.guard.second, own.guard and own.guard.second)
+    for place, theirs, ours in (("model", read.model, own.model), ("guard.fallback", *second)):
+        if theirs is not None and is_factory(theirs):
+            yield from _other_factory(place, theirs, ours or "", read, own)
+
+
+def _other_factory(place: str, theirs: str, ours: str, read: Pipeline, own: Pipeline) -> Iterator[Problem]:
     ways = "restore that factory in the file, or start with --reset-state"
-    if read.model.strip() != own.model.strip():
+    if theirs.strip() != ours.strip():
         text = f"is a factory that is not in the pipeline file, so it is not called; {ways}"
-        yield Problem("model", read.model[:200], text)
+        yield Problem(place, theirs[:200], text)
     elif not _equal(read.params, own.params) or read.seed != own.seed:
         text = "differ from those in the pipeline file, so the factory is not called; restore the params"
         yield Problem("params", None, f"{text}, or start with --reset-state")
@@ -93,6 +98,8 @@ def _expressions(pipeline: Pipeline) -> Iterator[str]:
     """Every text that building the pipeline would build."""
     if not is_factory(pipeline.model):
         yield pipeline.model
+    if pipeline.guard is not None and pipeline.guard.second is not None and not is_factory(pipeline.guard.second):
+        yield pipeline.guard.second
     yield from pipeline.metrics
     for _, _, watches in pipeline.drift.every():
         for watch in watches:

@@ -196,6 +196,12 @@ class Pipeline(Form):
         form = QuarantineForm() if self.learning is None else self.learning.quarantine
         return None if form.action == "none" else form
 
+    @property
+    def second(self) -> Pipeline | None:
+        """The same pipeline with the guard's second model as its own; None without one."""
+        model = None if self.guard is None else self.guard.second
+        return None if model is None else self.model_copy(update={"model": model})
+
     def resolved(self) -> dict[str, Any]:
         """The whole pipeline as a file would write it, JSON-able, with every default filled in."""
         written = self.model_dump(mode="json", by_alias=True)

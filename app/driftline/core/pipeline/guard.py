@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from driftline.core.notation import Count, Duration, ScalarValue, check_scalar
+from driftline.core.notation import Count, Duration, Expression, ScalarValue, check_scalar
 from driftline.core.pipeline.feature import Form
 
 SEASON_MS_MIN = 60_000
@@ -41,6 +41,12 @@ class Seasonal(Form):
     )
 
 
+class SecondModel(Form):
+    """A model that learns beside the pipeline's own, and is asked in its place."""
+
+    model: Expression
+
+
 _FALLBACK_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"enum": ["last_good", "last_value", "seasonal"]},
@@ -56,24 +62,33 @@ _FALLBACK_SCHEMA: dict[str, Any] = {
             "required": ["seasonal"],
             "additionalProperties": False,
         },
+        {
+            "type": "object",
+            "properties": {"model": {"type": "string"}},
+            "required": ["model"],
+            "additionalProperties": False,
+        },
     ]
 }
 
 
 def _read_fallback(value: object) -> object:
-    if value in ("last_good", "last_value", "seasonal") or isinstance(value, Constant | Seasonal):
+    if value in ("last_good", "last_value", "seasonal") or isinstance(value, Constant | Seasonal | SecondModel):
         return value
     if isinstance(value, dict) and list(value) == ["value"]:
         return Constant(value=check_scalar(value["value"]))
     if isinstance(value, dict) and list(value) == ["seasonal"]:
         return Seasonal.model_validate(value)
+    if isinstance(value, dict) and list(value) == ["model"]:
+        return SecondModel.model_validate(value)
     raise ValueError(
-        "write last_good, last_value, {seasonal: DURATION} (of forecasts: seasonal alone) or {value: VALUE}"
+        "write last_good, last_value, {seasonal: DURATION} (of forecasts: seasonal alone), {model: EXPRESSION} or "
+        "{value: VALUE}"
     )
 
 
 Fallback: TypeAlias = Annotated[
-    Literal["last_good", "last_value", "seasonal"] | Constant | Seasonal,
+    Literal["last_good", "last_value", "seasonal"] | Constant | Seasonal | SecondModel,
     BeforeValidator(_read_fallback),
     WithJsonSchema(_FALLBACK_SCHEMA),
 ]
@@ -226,8 +241,8 @@ class GuardForm(Form):
     ] = Field(
         default=(),
         description="what to serve instead, in this order: last_good (the last good copy of the model), last_value "
-        "(the series' last accepted value), {seasonal: DURATION} (of forecasts: seasonal alone), {value: VALUE}; "
-        "nothing where none may pass",
+        "(the series' last accepted value), {seasonal: DURATION} (of forecasts: seasonal alone), {model: EXPRESSION} "
+        "(a second model, which learns beside the first), {value: VALUE}; nothing where none may pass",
     )
     hold: Hold | None = Field(default=None, description="required by the action hold")
     keys_max: Count = Field(
@@ -257,6 +272,11 @@ class GuardForm(Form):
     def season_ms(self) -> int:
         """Of the seasonal fallback; 0 without one."""
         return next((one.season_ms for one in self.fallback if isinstance(one, Seasonal)), 0)
+
+    @property
+    def second(self) -> str | None:
+        """The expression of the second model; None without one."""
+        return next((one.model for one in self.fallback if isinstance(one, SecondModel)), None)
 
     @property
     def remembers(self) -> bool:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from driftline.core.error import Problem
-from driftline.core.pipeline.guard import Constant, GuardForm, Range, Seasonal, Step
+from driftline.core.pipeline.guard import Constant, GuardForm, Range, Seasonal, SecondModel, Step
 from driftline.core.pipeline.input import EventForm
 from driftline.core.task import find_task
 from driftline.core.task.base import Task
@@ -107,6 +107,8 @@ def _fallbacks(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
             yield Problem(place, shown, "is listed twice")
         elif isinstance(fallback, Seasonal) and fallback.season_ms != guard.season_ms:
             yield Problem(place, shown, "is a second season; one is kept for each series")
+        elif isinstance(fallback, SecondModel) and fallback.model != guard.second:
+            yield Problem(place, shown, "is a third model; one learns beside the pipeline's own")
         if any(isinstance(earlier, Constant) for earlier in guard.fallback[:number]):
             yield Problem(place, shown, "is never reached: a value always passes; put it last")
         if task is None:
@@ -119,6 +121,8 @@ def _fallbacks(guard: GuardForm, task: Task | None) -> Iterator[Problem]:
             yield Problem(place, "seasonal", "needs no length: write seasonal alone; the season is forecast.season")
         elif fallback == "seasonal" and not task.ahead:
             yield Problem(place, shown, "needs the length of the season, as in {seasonal: 7d}")
+        elif isinstance(fallback, SecondModel):
+            continue
         elif fallback != "last_good" and task.classes and not task.probability:
             yield Problem(place, shown, f"is for numbers and probabilities; remove it for {task.name}")
 
@@ -146,6 +150,8 @@ def _constant(place: str, fallback: Constant, guard: GuardForm, task: Task) -> I
 def _shown(fallback: object) -> object:
     if isinstance(fallback, Constant):
         return fallback.value
+    if isinstance(fallback, SecondModel):
+        return fallback.model
     return "seasonal" if isinstance(fallback, Seasonal) else fallback
 
 

@@ -16,6 +16,7 @@ from driftline.core.duration import format_duration
 from driftline.core.error import ExpressionError, Problem
 from driftline.core.metric.evaluation import check_metric, needs_probabilities
 from driftline.core.notation import Scalar, is_factory
+from driftline.core.pipeline.beside import check_second, features_of_second
 from driftline.core.pipeline.bound import out_of_bounds
 from driftline.core.pipeline.digest import check_digests
 from driftline.core.pipeline.feature import SLATE_TYPES
@@ -57,8 +58,8 @@ def broken_rules(draft: Draft, *, spare: bool = False) -> list[Problem]:
     model, faults = _built_model(draft)
     rules: tuple[Callable[[Draft, Any], Iterator[Problem]], ...] = (
         check_topics, check_features, check_label, check_forecast, check_recommend, _params, _model,
-        _recommended, *(() if spare else (_unused,)), _decision, check_guard, _guard, check_kpi, check_digests,
-        check_learning, _metrics, _splits, _drift, _alerts, check_limits,
+        _recommended, *(() if spare else (_unused,)), _decision, check_guard, check_second, _guard, check_kpi,
+        check_digests, check_learning, _metrics, _splits, _drift, _alerts, check_limits,
     )  # fmt: skip
     found = [problem for rule in rules for problem in rule(draft, model)]
     return faults + found
@@ -98,18 +99,23 @@ def _params(draft: Draft, _: Any) -> Iterator[Problem]:
         return
     texts = list(_expressions(draft))
     used = {name for text in texts for name in params_used(text)}
+    guard: GuardForm | None = draft.get("guard")
+    models = [draft["model"], *(() if guard is None or guard.second is None else (guard.second,))]
     for name, value in params.items():
         if not name.isidentifier():
             yield Problem(
                 f"params.{name}", value, "is not a valid name: use letters, digits and '_', not starting with a digit"
             )
-        elif name not in used and not is_factory(draft["model"]):
+        elif name not in used and not any(map(is_factory, models)):
             yield Problem(f"params.{name}", value, f"is not used; write ${name} in an expression, or remove it")
 
 
 def _expressions(draft: Draft) -> Iterator[str]:
     yield draft.get("model", "")
     yield from draft.get("metrics", ())
+    guard: GuardForm | None = draft.get("guard")
+    if guard is not None and guard.second is not None and not is_factory(guard.second):
+        yield guard.second
     drift: Drift | None = draft.get("drift")
     if drift is not None:
         for _, _, watches in drift.every():
@@ -140,9 +146,9 @@ def _unused(draft: Draft, model: Any) -> Iterator[Problem]:
     event: EventForm | None = draft.get("event")
     if event is None or model is None:
         return
-    read = features_read(model)
-    if read is not None:
-        watched = _watched_features(draft)
+    read, beside = features_read(model), features_of_second(draft)
+    if read is not None and beside is not None:
+        watched = _watched_features(draft).union(beside)
         for name in event.features:
             if name not in read and name not in watched and event.features[name].type not in SLATE_TYPES:
                 text = (

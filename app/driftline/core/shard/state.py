@@ -15,6 +15,7 @@ from driftline.core.guard.ahead import AheadLadder
 from driftline.core.guard.kept import Kept
 from driftline.core.guard.ladder import Ladder
 from driftline.core.guard.quarantine import Quarantine
+from driftline.core.guard.second import Second
 from driftline.core.history.history import History
 from driftline.core.label.early import EarlyLabels
 from driftline.core.label.fate import ASSUMED, LABELLED, RETRACTED
@@ -157,6 +158,7 @@ class Shard:
         strays: labels that found no event.
         kpis: what decisions cost and brought; empty without KPIs.
         quarantine: the test of labels, and those that are held back from learning.
+        second: the guard's second model; None without one.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
     """
 
@@ -194,6 +196,7 @@ class Shard:
         self.ladder = _ladder(pipeline)
         self.kept = Kept()
         self.quarantine = Quarantine()
+        self.second = Second.of(pipeline)
         self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
 
     def own(self, source: Source) -> int:
@@ -304,6 +307,20 @@ class Shard:
             "series": len(kept.series),
             "evicted": kept.evicted,
             "without_key": kept.keyless,
+            **({"second_model": self.compared(self.second)} if self.second is not None else {}),
+        }
+
+    def compared(self, second: Second) -> dict[str, Any]:
+        """The guard's second model: how often it was served, and how far off it was beside the first one."""
+        count, labels = self.counts.get, second.labels
+        return {
+            "served": count("instead_second_model", 0),
+            "failed": count("second_failed", 0),
+            "version": str(second.learner.version),
+            "known": second.learner.known,
+            "labels": labels,
+            "error": second.own_error / labels if labels else None,
+            "first_error": second.first_error / labels if labels else None,
         }
 
     def learning(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from driftline.core.alert.condition import watched
 from driftline.core.drift.monitors import DriftMonitors
+from driftline.core.guard.second import model_text
 from driftline.core.guard.suspicion import Suspicion
 from driftline.core.metric.evaluation import Evaluation
 from driftline.core.metric.maturity import Maturity
@@ -124,6 +125,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.kept.adopt(before.guard, after.guard)
     if not shard.terms.holds:
         shard.quarantine.forget()
+        if shard.second is not None:
+            shard.second.copies.forget()
     if not shard.terms.tests or not Terms.of(before).tests:
         shard.quarantine.test = Suspicion()
     shard.watch.adopt(after)
@@ -136,6 +139,9 @@ def begun_anew(before: Pipeline, after: Pipeline) -> list[str]:
     old, new = before.metric_by, after.metric_by
     found += ["metrics by label age"] if new.ages_ms and new.ages_ms != old.ages_ms else []
     found += [f"metrics by {new.segment}"] if new.segment is not None and new.segment != old.segment else []
+    second, earlier = after.second, before.second
+    if second is not None and (earlier is None or model_text(second) != model_text(earlier)):
+        found.append("the guard's second model")
     monitors = DriftMonitors.of(after)
     going_on = monitors.keep(DriftMonitors.of(before), DriftMonitors.of(before))
     found += [f"detector {one.name}" for one in monitors.every() if one.name not in going_on.values()]

@@ -33,6 +33,8 @@ from driftline.core.fault import Faults
 from driftline.core.forecast.board import Board
 from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.forecast.interval import Intervals
+from driftline.core.guard.quarantine import Copies
+from driftline.core.guard.second import Second
 from driftline.core.metric.account import Account
 from driftline.core.metric.culprit import Errors
 from driftline.core.metric.evaluation import Evaluation, _Binned, _Mean, _Replayed
@@ -208,6 +210,9 @@ FORMS: Final[dict[type, Form]] = {
     Learner: {
         "generation": Count, "learned": Count, "_good": bytes | None, "faults": Faults, "_probabilistic": Same,
         "began": int, "_good_known": Count, "trusted": bool, "_model": Any,
+    },
+    Second: {
+        "learner": Learner, "copies": Copies, "labels": Count, "first_error": Amount, "own_error": Amount,
     },
 }  # fmt: skip
 """By class, its attributes. Structs and dataclasses have theirs in their own annotations."""

@@ -21,6 +21,7 @@ from msgspec import Struct
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.fault import STOPS
+from driftline.core.guard.second import Second
 from driftline.core.history.history import History
 from driftline.core.history.keys import STORE_SHIFT, KeyState, KeyView
 from driftline.core.label.ledger import Ledger
@@ -61,6 +62,7 @@ KEPT: Final = (  # the members of a shard that are its state; the others are mad
     "forecasts",
     "kpis",
     "quarantine",
+    "second",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")
@@ -86,7 +88,15 @@ def dump(shard: Shard) -> bytes:
 
     Cost: blocks for as long as the pickling takes, 0.2 us an event that waits.
     """
-    return pickled({**{name: getattr(shard, name) for name in KEPT}, "history": shard.history.dumped()})
+    return pickled({**_parts(shard), "history": shard.history.dumped()})
+
+
+def _parts(shard: Shard) -> dict[str, Any]:
+    """The members of a shard that are kept, by name; a second model as bytes, which only its own pipeline reads."""
+    parts = {name: getattr(shard, name) for name in KEPT}
+    if shard.second is not None:
+        parts["second"] = shard.second.dumped()
+    return parts
 
 
 def without_ledger(shard: Shard) -> bytes:
@@ -96,7 +106,7 @@ def without_ledger(shard: Shard) -> bytes:
         RecursionError: it is nested so deep that it could not be written from further down in the stack.
     """
     fresh = Shard(shard.pipeline, shard.number)
-    state = {name: getattr(shard, name) for name in KEPT} | {"pending": fresh.pending, "early": fresh.early}
+    state = _parts(shard) | {"pending": fresh.pending, "early": fresh.early}
     state["history"] = fresh.history.dumped()
     check_depth(state)
     return pickled(state)
@@ -132,7 +142,7 @@ def dump_rest(shard: Shard, view: StateView) -> bytes:
 
     Cost: blocks for as long as pickling the model, the metrics and the early labels takes.
     """
-    state = {name: getattr(shard, name) for name in KEPT}
+    state = _parts(shard)
     history = [keys.numbers for keys in view.history]
     return pickled({**state, "pending": (view.ledger.numbers, view.ledger.kept), "history": history})
 
@@ -184,6 +194,11 @@ def frozen_digest(pipeline: Pipeline, partition: int, frozen: bytes | Frozen) ->
     held.older, held.newer = [
         None if copy is None else digest_of(load_model(pipeline, copy)) for copy in (held.older, held.newer)
     ]
+    if thawed.second is not None:
+        copies, own = thawed.second.copies, thawed.second.learner.pipeline
+        copies.older, copies.newer = [
+            None if copy is None else digest_of(load_model(own, copy)) for copy in (copies.older, copies.newer)
+        ]
     return digest_of({name: getattr(thawed, name) for name in KEPT})
 
 
@@ -251,6 +266,7 @@ def _shard(
     own = shard.learner.model
     with _refusing():
         _take_over(shard.history, state.pop("history"), keys)
+        second = state.pop("second")
     for name, kept in state.items():
         fresh = getattr(shard, name)
         if name not in _MAY_BE_NONE and type(kept) is not type(fresh):
@@ -264,6 +280,8 @@ def _shard(
             if model is not None and (other := unlikeness(model, own)):
                 raise SnapshotError(f"the snapshot holds a model that {other}")
         shard.learner.attach(pipeline)
+        if shard.second is not None:
+            shard.second = _second(shard.second, second)
         if shard.forecasts is not None:
             shard.forecasts.attach(pipeline)
         shard.kpis.attach(pipeline)
@@ -272,6 +290,19 @@ def _shard(
     except Exception as error:
         raise SnapshotError(f"the snapshot's model cannot be put to work ({type(error).__name__}: {error})") from error
     return shard
+
+
+def _second(fresh: Second, kept: Any) -> Second:
+    """The second model as it was kept, ready to work."""
+    pipeline, own = fresh.learner.pipeline, fresh.learner.model
+    with _refusing():
+        made = fresh.loaded(kept)
+    if made is not fresh:
+        for model in (made.learner.model, *(load_model(pipeline, copy, "snapshot") for copy in made.frozen.values())):
+            if other := unlikeness(model, own):
+                raise SnapshotError(f"the snapshot holds a second model that {other}")
+        made.learner.attach(pipeline)
+    return made
 
 
 def _take_over(history: History, kept: Any, keys: Sequence[KeyState]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from driftline.core.error import SnapshotError
 from driftline.core.shard.state import Shard
 
-FORMAT: Final = 13
+FORMAT: Final = 14
 
 Step: TypeAlias = Callable[[dict[str, Any], Shard], None]
 """Changes the parts of a state, by name, in place; the shard is a fresh one under the state's pipeline."""
@@ -48,7 +48,12 @@ def _from_12(state: dict[str, Any], fresh: Shard) -> None:
     state.setdefault("quarantine", fresh.quarantine)
 
 
-STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11, 12: _from_12}
+def _from_13(state: dict[str, Any], fresh: Shard) -> None:
+    """Format 14 keeps the guard's second model, which no pipeline before it could declare."""
+    state.setdefault("second", None)
+
+
+STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11, 12: _from_12, 13: _from_13}
 """By the format that a step begins from; it leads to the next."""
 
 OLDEST: Final = min(STEPS)

@@ -70,7 +70,7 @@ _FORMS: Final[dict[str, Any]] = {
 """Of what a shard keeps that is no object of a class of ours."""
 _OF_CLASSES: Final = (
     *("learner", "evaluation", "monitors", "reactor", "episodes", "watch", "maturity", "loading", "strays"),
-    *("commands", "kept", "forecasts", "kpis", "quarantine"),
+    *("commands", "kept", "forecasts", "kpis", "quarantine", "second"),
 )
 
 
@@ -96,6 +96,12 @@ def _formed(shard: Shard) -> Generator[None, None, None]:
     for name, model in models.items():
         yield
         conform_model(model, own, name)
+    second, like = shard.second, fresh.second
+    if second is not None and like is not None:
+        beside = [load_model(like.learner.pipeline, copy) for copy in second.frozen.values()]
+        for model in (second.learner.model, *beside):
+            yield
+            conform_model(model, like.learner.model, "second model")
 
 
 def _fits_series(shard: Shard) -> Callable[[list[Any]], bool]:
@@ -120,7 +126,7 @@ class _Events:
         self._ledger: Ledger = shard.pending
         self._features = len(shard.pipeline.event.names)
         self._keys = shard.history.label_schemes
-        self._others = is_factory(shard.pipeline.model)
+        self._others = any(is_factory(one.model) for one in (shard.pipeline, shard.pipeline.second) if one is not None)
         self._kinds: dict[tuple[object, ...], Waiting] = {}
         self._kept: set[int] = set()
         self._alive = 0
@@ -227,6 +233,7 @@ def _check_pairs(shard: Shard) -> None:
     """Pairs that are held back from learning, may still be undone or were seen have the pipeline's features."""
     features, kept = len(shard.pipeline.event.names), shard.quarantine
     pairs = [*(one.values for one in kept.held), *(one.values for one in kept.recent)]
+    pairs += [] if shard.second is None else [one.values for one in shard.second.copies.recent]
     for values in (*pairs, *(one.values for one in kept.seen)):
         _must(len(values) == features, "a pair of other features")
 
