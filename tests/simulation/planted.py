@@ -501,6 +501,8 @@ FOUND_BY = {
     "corrected_label_counted_twice_by_the_kpi": 1,
     "clipped_forecast_unclipped_at_the_last_horizon": 69,
     "correction_not_taken_back_from_the_past": 12,
+    "second_model_learns_while_learning_is_frozen": 47,
+    "second_model_forgotten_at_recovery": 92,
 }
 
 
