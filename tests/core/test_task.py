@@ -27,6 +27,7 @@ HOME = APP / "core" / "task"
 SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline file
     "codec/key.py": {"'binary'"},
     "core/river/building.py": {"'binary'"},
+    "core/pipeline/beside.py": {"'forecast'"},
     "core/pipeline/form.py": {"'forecast'"},
     "core/pipeline/input.py": {"'binary'"},
     "core/pipeline/forecast.py": {"'forecast'"},
