@@ -3,7 +3,8 @@
 `python -m benchmarks.fraud FILE [--limit N] [--delay DAYS]`, where FILE holds the transactions of the Fraud Detection
 Handbook. The batch model is a logistic regression of the same features as the pipeline's, by L-BFGS, over all labels
 that were known at the beginning of its week; it serves that week. All three are asked about the same transactions:
-those after the first batch model was trained.
+those after the first batch model was trained. Their alarms are the highest scores of each day, as hindsight has them;
+`decided at once` are the pipeline's under `decision: {budget: N, per: 1d}`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from driftline.config import load_pipeline
+from driftline.core.budget import Budget
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.output import Outcome
@@ -99,6 +101,13 @@ def at_budget(times: Floats, labels: Floats, scores: Floats, alarms: int) -> tup
     return found / frauds, found / raised, cost
 
 
+def decided(times: Floats, scores: Floats, alarms: int) -> NDArray[np.bool_]:
+    """What a budget of so many alarms a day decides, transaction by transaction."""
+    budget = Budget()
+    rows = zip(scores.tolist(), times.tolist(), strict=True)
+    return np.array([budget.decide(score, int(time_ms), alarms, DAY_MS, 0) for score, time_ms in rows])
+
+
 @click.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--limit", type=int, help="Transactions to read.")
@@ -116,9 +125,16 @@ def main(path: Path, limit: int | None, delay: int, alarms: int) -> None:
     days = len(set((times[asked] // DAY_MS).tolist()))
     click.echo(f"{int(labels[asked].sum())} frauds in {days} days, labels {delay} days later, {alarms} alarms a day")
     click.echo(f"{'':28}{'frauds found':>14}{'alarms right':>14}{'cost a day':>12}")
+    chosen = decided(times, served, alarms)[asked]
+    each = np.array([chosen[times[asked] // DAY_MS == day].sum() for day in np.unique(times[asked] // DAY_MS)])
     for name, scores in (("the pipeline, online", served), ("batch, retrained weekly", batch), ("amount only", amount)):
         found, right, cost = at_budget(times[asked], labels[asked], scores[asked], alarms)
         click.echo(f"{name:28}{found:>14.1%}{right:>14.1%}{cost:>12,.1f}")
+        if scores is served:
+            tp, frauds = labels[asked][chosen].sum(), labels[asked].sum()
+            cost = (MISSED_COST * (frauds - tp) + ALARM_COST * (chosen.sum() - tp)) / days
+            click.echo(f"{'  decided at once':28}{tp / frauds:>14.1%}{tp / chosen.sum():>14.1%}{cost:>12,.1f}")
+    click.echo(f"decided at once: {each.min():.0f} to {each.max():.0f} alarms a day, {each.mean():.1f} on average")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def pairs(count: int, seed: int = 1, skill: float = 2.0) -> list[Outcome]:
 
 def tallied(outcomes: list[Outcome], segment: str | None = None, **more: Any) -> Tally:
     pipeline = history.pipeline(**more)
-    if pipeline.decision is not None:
-        outcomes = [decided(one, pipeline.decision.threshold) for one in outcomes]
+    if pipeline.decision is not None and (threshold := pipeline.decision.threshold) is not None:
+        outcomes = [decided(one, threshold) for one in outcomes]
     tally = Tally(pipeline, segment)
     for first in range(0, len(outcomes), 500):
         tally.add(outcomes[first : first + 500])

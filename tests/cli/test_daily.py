@@ -46,13 +46,17 @@ def test_partitions_add_up_and_equal_scores_go_to_the_earlier_event() -> None:
     times = rng.integers(0, 5 * DAY_MS, 2_000)
     scores, positive = np.round(rng.random(2_000), 2), rng.random(2_000) < 0.2
     whole, first, second = Daily(30), Daily(30), Daily(30)
-    whole.add(times.tolist(), scores, positive)
-    first.add(times[:700].tolist(), scores[:700], positive[:700])
-    second.add(times[700:].tolist(), scores[700:], positive[700:])
+    alarms = scores > 0.9
+    whole.add(times.tolist(), scores, positive, alarms)
+    first.add(times[:700].tolist(), scores[:700], positive[:700], alarms[:700])
+    second.add(times[700:].tolist(), scores[700:], positive[700:], alarms[700:])
     first.merge(second)
+    found = whole.report(None).decided
+    assert (found.alarms, found.tp) == (int(alarms.sum()), int((alarms & positive).sum()))
+    assert found.most == int(np.bincount(times[alarms] // DAY_MS).max())
     assert first.report(Cost(fp=1, fn=3)) == whole.report(Cost(fp=1, fn=3))
     tied = Daily(1)
-    tied.add([9, 3, 5], np.array([0.5, 0.5, np.nan]), np.array([False, True, True]))
+    tied.add([9, 3, 5], np.array([0.5, 0.5, np.nan]), np.array([False, True, True]), np.zeros(3, dtype=bool))
     assert (tied.report(None).tp, tied.report(None).alarms, tied.report(None).positives) == (1, 1, 1)
 
 

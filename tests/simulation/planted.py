@@ -262,6 +262,17 @@ def untrained_forgotten_at_recovery() -> Iterator[None]:
 
 
 @contextmanager
+def budget_forgotten_at_recovery() -> Iterator[None]:
+    """A state that is read back has used nothing of the budget of alarms."""
+
+    def forget(shard: Shard) -> None:
+        shard.budget.used = 0
+
+    with _changed_when_read_back(forget):
+        yield
+
+
+@contextmanager
 def held_forgotten_at_recovery() -> Iterator[None]:
     """A state that is read back holds no predictions that wait for a person."""
     with _changed_when_read_back(lambda shard: shard.kept.held.clear()):
@@ -451,6 +462,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         fallback_not_held_to_the_limits,
         untrained_forgotten_at_recovery,
         held_forgotten_at_recovery,
+        budget_forgotten_at_recovery,
         fates_not_written_again,
         removal_of_what_is_needed,
         received_into_the_slice,

@@ -28,6 +28,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
 from driftline.transport.port import Place
+from tests.simulation import budgeted
 from tests.simulation.guarded import faults_of
 from tests.simulation.lessons import Lessons
 from tests.simulation.past import Past, WrongError
@@ -204,6 +205,8 @@ class Fold:
         made = step(shard, record, oracle)
         for fault in faults_of(shard.pipeline, made):
             raise BrokenError(f"guard {self.partition}: {fault}")
+        for fault in budgeted.faults_of(shard.pipeline, self.partition, made):
+            raise BrokenError(f"budget {self.partition}: {fault}")
         for fault in self._lessons.follow(shard, self._calls, made):
             raise BrokenError(f"lessons {self.partition}: {fault}")
         for fault in self._accounts.follow(shard, record, made):

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from tests.simulation import ahead, amended, guarded, lessons, priced
+from tests.simulation import ahead, amended, budgeted, guarded, lessons, priced
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
 from tests.simulation.sent import Send
@@ -142,6 +142,7 @@ def draw(seed: int) -> Scenario:
         guarded.declare(Random(f"{seed} guard"), document)
     if "recommend" not in document:
         ahead.declare(Random(f"{seed} forecast"), document)
+    budgeted.declare(Random(f"{seed} budget"), document)
     amended.declare(Random(f"{seed} amended"), document)
     lessons.declare(Random(f"{seed} lessons"), document)
     priced.declare(Random(f"{seed} priced"), document)

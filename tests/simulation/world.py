@@ -26,6 +26,7 @@ from driftline.engine.runner import Start
 from driftline.engine.worker import Worker
 from driftline.transport.clock import Clock
 from driftline.transport.port import Place
+from tests.simulation import budgeted
 from tests.simulation.damage import DAMAGES, spoil, take_away, write_stray
 from tests.simulation.late import LateRequests
 from tests.simulation.loads import KEY
@@ -255,7 +256,7 @@ class World:
             document = dict(self.scenario.pipeline)
             document["snapshot"] = {**document["snapshot"], "every_records": 7 + self.deployed}
             if document["task"] == "binary":
-                document["decision"] = {"threshold": 0.3 + 0.1 * (self.deployed % 5)}
+                document["decision"] = budgeted.deployed(document, self.deployed)
             pipeline = parsed(orjson.dumps(document))
         life = Life(self, number, self._incarnations[number], pipeline)
         self.lives[number] = life

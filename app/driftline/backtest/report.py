@@ -103,7 +103,8 @@ class CandidateReport(Struct, frozen=True):
         binned: those of `metrics` computed from binned scores; none if every score could be kept.
         pipeline_metrics: by the pipeline's own expressions, as a worker would show them, over all labels; curves are
             binned.
-        decision_threshold: the pipeline's; without one, the decision is the more probable class.
+        decision_threshold: the pipeline's; without one, the decision is the more probable class, or an alarm under its
+            budget, of `decision_budget` a period.
         costs: decisions by threshold, and `best` the cheapest of them (or that with the best F1 without costs).
         kpis: what its decisions came to, by KPI of its file.
         budgets: what is found among the events with the highest scores, by how many can be looked at.
@@ -138,6 +139,7 @@ class CandidateReport(Struct, frozen=True):
     calibration: list[Share]
     confusion: list[Confusion]
     decision_threshold: float | None
+    decision_budget: int | None
     costs: list[Threshold]
     best: Threshold | None
     budgets: list[Budget]
@@ -331,6 +333,7 @@ def _candidate(spec: Spec, result: Result, cost: Cost | None) -> CandidateReport
         calibration=_calibration(tally),
         confusion=_confusion(tally),
         decision_threshold=tally.threshold,
+        decision_budget=tally.budget,
         costs=thinned(thresholds),
         best=best_of(thresholds),
         budgets=budgets_of(thresholds),

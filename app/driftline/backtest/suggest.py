@@ -64,7 +64,8 @@ class _Seen:
         self._pasts = Pasts()
         self._season = form.season if form is not None else 1
         decision = pipeline.decision
-        self._threshold = EVEN if decision is None else decision.threshold
+        threshold = None if decision is None else decision.threshold
+        self._threshold = EVEN if threshold is None else threshold
         self._crowd = Kept()
         self.crowded = 0.0
         self.asked = 0

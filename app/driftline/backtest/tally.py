@@ -366,6 +366,7 @@ class Tally:
     def __init__(self, pipeline: Pipeline, segment: str | None, per_day: int = 0) -> None:
         self.measure: Measure = task_of(pipeline.task).measure
         self.threshold = pipeline.decision.threshold if pipeline.decision is not None else None
+        self.budget = pipeline.decision.budget if pipeline.decision is not None else None
         sums, fine = len(self.measure.sums), self.measure.bins
         coarse = (fine + COARSER - 1) // COARSER
         self.total = Cells(1, sums, fine)
@@ -423,7 +424,9 @@ class Tally:
         times = np.array([outcome.event_time_ms for outcome in outcomes], dtype=np.int64)
         self._count_untrained(outcomes)
         if self.daily is not None and scores is not None and positive is not None:
-            self.daily.add(times.tolist(), scores, positive)
+            names = self.measure.sums
+            alarms = columns[names.index("tp")] + columns[names.index("fp")] > 0
+            self.daily.add(times.tolist(), scores, positive, alarms)
         self.timeline.cells.add(self.timeline.places(times), columns, coarse, positive)
         self.ages.add(_ages(outcomes, times), columns, coarse, positive)
         if self.horizons is not None and self.traces is not None:

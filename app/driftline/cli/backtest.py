@@ -20,7 +20,7 @@ from rich.table import Table as Grid
 from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
-from driftline.backtest.daily import DailyReport
+from driftline.backtest.daily import DAY_MS, DailyReport
 from driftline.backtest.kpi import KpiReport
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
@@ -85,7 +85,8 @@ def backtest(
     specs, pipelines = _all_of(candidates)
     _check(pipelines, counting)
     places = _places(results)
-    options = Options(counting.segment, *counting.burn_in, counting.per_day, counting.generation)
+    per_day = counting.per_day or _budget_of(pipelines)
+    options = Options(counting.segment, *counting.burn_in, per_day, counting.generation)
     if not history.given:
         _check_first(pipelines)
         topics = Topics(
@@ -297,6 +298,12 @@ def _baselines(first: Pipeline, rules: Sequence[Rule]) -> list[tuple[Spec, Pipel
         raise click.UsageError(f"--baseline: {error}") from error
 
 
+def _budget_of(pipelines: Sequence[Pipeline]) -> int:
+    """Alarms a day of the candidates that decide under a budget; 0 where none does."""
+    decisions = [one.decision for one in pipelines if one.decision is not None]
+    return max((one.budget or 0 for one in decisions if one.per_ms == DAY_MS), default=0)
+
+
 def _check(pipelines: Sequence[Pipeline], counting: Counting) -> None:
     """What must fit between the candidates and the flags."""
     tasks = sorted({pipeline.task for pipeline in pipelines})
@@ -452,8 +459,17 @@ def _daily(name: str, one: DailyReport) -> str:
     found = f"{name}: at {one.per_day:,} alarms a day over {one.days:,} days, {one.tp:,} of {one.positives:,} found"
     if one.recall is None or one.precision is None:
         return found
-    cost = f", cost {one.cost_per_day:,.1f} a day" if one.cost_per_day is not None else ""
-    return f"{found} (recall {one.recall:.1%}, precision {one.precision:.1%}{cost})"
+    found += f" ({_rates(one.recall, one.precision, one.cost_per_day)})"
+    own = one.decided
+    if own.recall is None or own.precision is None:
+        return found
+    rates = _rates(own.recall, own.precision, own.cost_per_day)
+    return f"{found}; as decided: {own.alarms:,} alarms, {own.most:,} a day at most ({rates})"
+
+
+def _rates(recall: float, precision: float, cost_per_day: float | None) -> str:
+    cost = f", cost {cost_per_day:,.1f} a day" if cost_per_day is not None else ""
+    return f"recall {recall:.1%}, precision {precision:.1%}{cost}"
 
 
 def _amount(source: Source) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def lines(found: Explanation) -> list[str]:
             else []
         ),
         f"{_scored(value, label if 'probability' in served else None)}, {served.get('guard')}",
+        *_budgeted(served),
         *_guarded(found),
         *_reviewed(found),
         f"by model version {found.version}; recomputed from {found.began}: " + _comparison(found),
@@ -97,6 +98,21 @@ def lines(found: Explanation) -> list[str]:
     shown.append(f"open alerts at that time: {len(found.alerts) or 'none'}")
     shown += [f"  {alert.get('sentence')}" for alert in found.alerts]
     return shown
+
+
+def _budgeted(served: Mapping[str, Any]) -> Iterator[str]:
+    """How the decision stood to the budget of alarms."""
+    budget = served.get("budget")
+    if not budget:
+        return
+    yes, alarms, most = served.get("decision"), budget["alarms"], budget["most"]
+    needed = f"a score of {_number(budget['threshold'])} was needed" if "threshold" in budget else ""
+    if yes:
+        yield f"an alarm, number {alarms:,} of {most:,} in its period" + (f"; {needed}" if needed else "")
+    elif alarms >= most:
+        yield f"no alarm: all {most:,} of its period were used"
+    else:
+        yield f"no alarm: {needed or 'too little was known to compare it with'}; {alarms:,} of {most:,} were used"
 
 
 def _items(found: Explanation) -> Iterator[str]:

@@ -21,6 +21,7 @@ from driftline.codec.value import (
     ReviewValue,
     ScoreValue,
     ServedValue,
+    budget_of,
     explored,
     features_of,
     forecast_of,
@@ -89,6 +90,7 @@ class Encoder:
         self._slates = task_of(pipeline.task).slates
         self._by = pipeline.forecast.by if pipeline.forecast is not None else ()
         self._pipeline = pipeline.name
+        self._budgeted = pipeline.decision is not None and pipeline.decision.budget is not None
         self._value_max = pipeline.limits.output_bytes_max
         self._forms: dict[type, Callable[[Any], Message]] = {
             Score: self._score,
@@ -131,6 +133,8 @@ class Encoder:
             value.instead = score.instead or UNSET
         if score.forecast is not None:
             value.forecast = forecast_of(score.forecast, self._by)
+        if score.budget is not None:
+            value.budget = budget_of(score.budget)
         time_ms = source.record_time_ms
         return Message(
             self._scores,
@@ -160,6 +164,8 @@ class Encoder:
         value.tripped, value.instead = trips_of(decided.tripped), decided.instead or UNSET
         if decided.forecast is not None:
             value.forecast = forecast_of(decided.forecast, self._by)
+        if decided.budget is not None:
+            value.budget = budget_of(decided.budget)
         partition = self._partition(self._scores, decided.partition)
         return Message(self._scores, partition, _key(decided.key), to_json(value), decided.stamp_ms, kind="scores")
 
@@ -221,6 +227,8 @@ class Encoder:
             value.forecast = judged_of(outcome.judged, self._by)
         if outcome.priced:
             value.kpi = priced_of(outcome.priced)
+        if self._budgeted and prediction is not None and isinstance(prediction.label, bool):
+            value.decision = prediction.label
         key, stamp_ms = _key(outcome.key), outcome.stamp_ms
         partition = self._partition(self._outcomes, outcome.partition)
         return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")

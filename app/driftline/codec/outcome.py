@@ -76,6 +76,7 @@ class _Outcome(Struct):
     policies: dict[str, Estimated] = {}
     forecast: _Forecast | None = None
     kpi: dict[str, KpiPart] = {}
+    decision: bool | None = None
 
 
 class OutcomeReader:
@@ -142,7 +143,7 @@ class OutcomeReader:
         if self._task.classes:
             return Prediction(one.prediction)
         number = one.prediction
-        return Prediction(value=float(number) if isinstance(number, int | float) else None)
+        return Prediction(one.decision, None, float(number) if isinstance(number, int | float) else None)
 
     def _label(self, one: _Outcome) -> LabelValue | None:
         """Of a request, what became of its slate; it is there when its wait is over."""

@@ -15,7 +15,7 @@ import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from driftline.core.metric.account import MICRO
-from driftline.core.output import SECOND, Forecast, Judged, Prediction, Priced, Trip, Unserved
+from driftline.core.output import SECOND, Forecast, Judged, Prediction, Priced, Spent, Trip, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.feature import SLATE_TYPES
 from driftline.core.record import EventId, FeatureValue, LabelValue
@@ -119,6 +119,15 @@ class ScoreValue(Struct, gc=False):
     instead: str | UnsetType = UNSET
     tripped: list[TripValue] | UnsetType = UNSET
     forecast: ForecastValue | UnsetType = UNSET
+    budget: BudgetValue | UnsetType = UNSET
+
+
+class BudgetValue(Struct, gc=False):
+    """How a decision stood to the budget of alarms."""
+
+    alarms: int
+    most: int
+    threshold: float | UnsetType
 
 
 class ReviewValue(Struct, gc=False):
@@ -192,6 +201,7 @@ class OutcomeValue(Struct, gc=False):
     second_model: SecondValue | UnsetType = UNSET
     forecast: JudgedValue | UnsetType = UNSET
     kpi: dict[str, PricedValue] | UnsetType = UNSET
+    decision: bool | UnsetType = UNSET
 
 
 def priced_of(priced: Iterable[Priced]) -> dict[str, PricedValue]:
@@ -208,6 +218,11 @@ def _priced(one: Priced) -> PricedValue:
         one.estimated or UNSET,
         one.lacking or UNSET,
     )
+
+
+def budget_of(spent: Spent) -> BudgetValue:
+    """How a decision stood to its budget, as it is written."""
+    return BudgetValue(spent.alarms, spent.most, UNSET if spent.threshold is None else spent.threshold)
 
 
 def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
@@ -278,8 +293,8 @@ def shown(prediction: Prediction) -> Stands:
     behind it."""
     label: Shown = prediction.label
     probabilities, value = prediction.probabilities, prediction.value
-    if probabilities is None:
-        return written(value if label is None else prediction.label), UNSET, UNSET
+    if probabilities is None:  # of a score, the label is what a budget decided
+        return written(prediction.label if value is None else value), UNSET, UNSET
     if type(label) is float:
         label = written(label)
     if value is not None:

@@ -222,6 +222,19 @@ class Judged(Struct, frozen=True, gc=False, array_like=True):
     rungs: tuple[str, ...] = ()
 
 
+class Spent(Struct, frozen=True, gc=False, array_like=True):
+    """How a decision stood to the budget of alarms.
+
+    Args:
+        alarms: in its period so far, itself included; `most` there may be.
+        threshold: that its score was held against; None where none could pass, or any.
+    """
+
+    alarms: int
+    most: int
+    threshold: float | None = None
+
+
 @final
 class Score(Struct, frozen=True, gc=False):
     """The served prediction of one event.
@@ -232,7 +245,8 @@ class Score(Struct, frozen=True, gc=False):
             guard; `withheld` where nothing may be served: `prediction` is then empty.
         features: what the model saw; not part of what is written.
         forecast: of a series, from this observation on; None of other tasks, and while the series is young.
-        decision: whether the prediction reaches the pipeline's threshold; None without one.
+        decision: whether the prediction reaches the pipeline's threshold, or is an alarm under its budget (`budget`
+            then says how it stood); None without either.
         learned: how many labels (or events, where it learns from those) the model that made the prediction had
             learned; 0 of an untrained one, also after a reset.
         tripped: the rungs that the prediction did not pass, in order; the last one decided.
@@ -254,6 +268,7 @@ class Score(Struct, frozen=True, gc=False):
     instead: Instead | None = None
     unserved: tuple[Unserved, ...] = ()
     forecast: Forecast | None = None
+    budget: Spent | None = None
 
 
 class HeldBack(Struct, frozen=True, gc=False, array_like=True):
@@ -310,6 +325,7 @@ class Decided(Struct, frozen=True, gc=False):
     tripped: tuple[Trip, ...]
     instead: Instead | None
     forecast: Forecast | None = None
+    budget: Spent | None = None
 
 
 @final

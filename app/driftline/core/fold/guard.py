@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign
+from driftline.core.fold.decision import decide
 from driftline.core.fold.incident import calm_guard, notice, watch_guard
 from driftline.core.fold.review import hold
 from driftline.core.guard.kept import BLOCK, CLEAN
@@ -55,17 +56,12 @@ def serve(
         prediction, guard = passed.prediction, passed.guard
     if second is not None:
         unserved = (*unserved, second)
-    decision = None if terms.threshold is None else decide(terms.threshold, prediction)
+    prediction, decision, spent = decide(shard, prediction)
     score = Score(
         out.own_id(), event.source, event.event_id, event.time_ms, prediction, decision, guard, version,
-        event.features, learned, passed.tripped, passed.instead, unserved,
+        event.features, learned, passed.tripped, passed.instead, unserved, budget=spent,
     )  # fmt: skip
     return score, passed
-
-
-def decide(threshold: float, prediction: Prediction) -> bool | None:
-    """Whether a prediction reaches the threshold; None where there is none."""
-    return None if prediction.value is None else prediction.value >= threshold
 
 
 def _ask_second(shard: Shard, event: Event, out: Outbox) -> Unserved | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from driftline.core.error import InvariantError
+from driftline.core.fold.decision import decide
 from driftline.core.fold.incident import reject
 from driftline.core.fold.kpi import decided
 from driftline.core.guard.ahead import Holding
@@ -140,7 +141,7 @@ def _decide(
     """Serve what was decided, and let the label be judged by it."""
     kept = shard.kept
     del kept.held[event_id]
-    decision = _decision(shard, prediction)
+    prediction, decision, spent = decide(shard, prediction)
     if decision is not None and isinstance(prediction.label, bool):  # it was made under another threshold, maybe
         prediction = structs.replace(prediction, label=decision)
     if held.ahead is None and _waits(shard, event_id, held):
@@ -169,16 +170,11 @@ def _decide(
             held.tripped,
             instead,
             forecast,
+            spent,
         )
     )
     if shard.pipeline.topics.review is not None:  # the guard may have changed meanwhile
         out.made.append(_review(out, shard, state, event_id, held, prediction, control, forecast))
-
-
-def _decision(shard: Shard, prediction: Prediction) -> bool | None:
-    """Whether it reaches the threshold that the pipeline has now; None without one."""
-    threshold, value = shard.terms.threshold, prediction.value
-    return None if threshold is None or value is None else value >= threshold
 
 
 def _waits(shard: Shard, event_id: EventId, held: HeldBack) -> bool:

@@ -18,9 +18,10 @@ from typing import assert_never
 
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
+from driftline.core.fold.decision import decide
 from driftline.core.fold.feedback import await_label, end_hold, end_wait, take_label
 from driftline.core.fold.forecast import observe
-from driftline.core.fold.guard import decide, lets_pass, report, serve
+from driftline.core.fold.guard import lets_pass, report, serve
 from driftline.core.fold.incident import (
     answer,
     look,
@@ -95,7 +96,7 @@ def _advance(shard: Shard, time_ms: int, out: Outbox) -> None:
     if watermark_ms is not None and time_ms <= watermark_ms:
         return
     if watermark_ms is None:
-        for kept in (shard.pending, shard.early, shard.loading, shard.kept, shard.quarantine):
+        for kept in (shard.pending, shard.early, shard.loading, shard.kept, shard.quarantine, shard.budget):
             kept.begin_at(time_ms)
         shard.begun_ms = time_ms
     elif time_ms - watermark_ms >= shard.terms.leap_ms:
@@ -147,10 +148,13 @@ def _event(shard: Shard, event: Event, out: Outbox) -> None:
     if finite == "served" and (
         terms.unguarded or (begun and ladder is not None and lets_pass(shard, ladder, event, prediction, learned, out))
     ):
-        decision = None if terms.threshold is None else decide(terms.threshold, prediction)
+        decision, spent = None, None
+        if terms.decides:
+            prediction, decision, spent = decide(shard, prediction)
         score = Score(
-            output_id, event.source, event_id, event.time_ms, prediction, decision, finite, version, features, learned
-        )
+            output_id, event.source, event_id, event.time_ms, prediction, decision, finite, version, features, learned,
+            budget=spent,
+        )  # fmt: skip
     else:
         score, passed = serve(shard, event, predicted, version, out, begun=begun)
     counts = shard.counts  # here and in `feedback` without a call for each

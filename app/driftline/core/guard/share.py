@@ -40,5 +40,5 @@ def of(guard: GuardForm, pipeline: Pipeline) -> Limit | None:
     form = guard.share
     if form is None:
         return None
-    decision = pipeline.decision
-    return Share(form.positive_max, EVEN if decision is None else decision.threshold, form.action)
+    threshold = None if pipeline.decision is None else pipeline.decision.threshold
+    return Share(form.positive_max, EVEN if threshold is None else threshold, form.action)

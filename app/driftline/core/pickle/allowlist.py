@@ -37,6 +37,7 @@ from driftline.core.task.build import build_model
 OWN: Final[dict[str, str]] = {
     "river.arrival": "Arrivals",
     "river.baseline": "EchoClassifier EchoRegressor",
+    "budget": "Budget Period",
     "river.calibration": "Brier ECE",
     "label.cause": "Leap Probe",
     "shard.command": "Commands",
@@ -62,7 +63,9 @@ OWN: Final[dict[str, str]] = {
     "metric.maturity": "Delays Expected Maturity",
     "model.learner": "Learner",
     "drift.monitor": "Chosen Drift Flipped Monitor Move",
-    "output": "Alert Decision Forecast HeldBack ModelVersion Outcome Prediction Rejected Score Stakes Trip Unserved",
+    "output": (
+        "Alert Decision Forecast HeldBack ModelVersion Outcome Prediction Rejected Score Spent Stakes Trip Unserved"
+    ),
     "fault": "Faults",
     "river.learning_rate": "Boosted",
     "drift.reaction": "Background Reaction Reactor",

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
 )
 
 from driftline.core.notation import (
@@ -50,9 +52,26 @@ class Topics(Form):
 
 
 class Decision(Form):
-    """When a score counts as a yes."""
+    """When a score counts as a yes: from a threshold on, or as far as a budget of alarms reaches."""
 
-    threshold: float = Field(description="probability (binary) or anomaly score from which on the decision is positive")
+    threshold: float | None = Field(
+        default=None, description="probability (binary) or anomaly score from which on the decision is positive"
+    )
+    budget: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None,
+        description="instead of a threshold: so many events a period are decided as positive, those with the highest "
+        "scores, each at once; never more. Several shards share it",
+    )
+    per_ms: Annotated[Duration, Field(ge=1, le=604_800_000)] = Field(
+        default=86_400_000, alias="per", description="period of the budget, counted from midnight UTC"
+    )
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Only what rules."""
+        written = write(self)
+        names = ("threshold",) if self.budget is None else ("budget", "per_ms", "per")
+        return {name: value for name, value in written.items() if name in names}
 
 
 class Dedupe(Form):

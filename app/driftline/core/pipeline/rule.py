@@ -197,16 +197,25 @@ def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
     decision, task = draft.get("decision"), _task(draft)
     if decision is None or task is None:
         return
+    threshold, budget = decision.threshold, decision.budget
     if not task.decides:
         yield Problem("decision", None, f"is for task {names_of(lambda one: one.decides)}; remove it for {task.name}")
-    elif task.probability and not 0 <= decision.threshold <= 1:
-        yield Problem("decision.threshold", decision.threshold, "must be a probability, from 0 to 1")
+    elif (threshold is None) == (budget is None):
+        yield Problem("decision", None, "needs one of the two: threshold: SCORE, or budget: ALARMS (per: 1d)")
+    elif budget is None and "per_ms" in decision.model_fields_set:
+        yield Problem("decision.per", None, "is the period of decision.budget; remove it")
+    elif task.probability and threshold is not None and not 0 <= threshold <= 1:
+        yield Problem("decision.threshold", threshold, "must be a probability, from 0 to 1")
+    if budget is not None and budget < (draft.get("shards") or 1):
+        yield Problem("decision.budget", budget, "is shared by the shards; each needs one alarm at least")
     if model is not None and task.probability and without_probabilities(model, task):
         yield Problem("decision", None, "needs a model with probabilities, but this one gives only classes; remove it")
 
 
 def _guard(draft: Draft, model: Any) -> Iterator[Problem]:
-    guard, task = draft.get("guard"), _task(draft)
+    guard, task, decision = draft.get("guard"), _task(draft), draft.get("decision")
+    if guard is not None and guard.share is not None and decision is not None and decision.budget is not None:
+        yield Problem("guard.share", None, "is not needed: decision.budget bounds how many events are positive")
     if guard is None or task is None or model is None or not task.probability or not without_probabilities(model, task):
         return
     for name in guard.rungs:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from driftline.core.alert.episode import Episodes, Moment
 from driftline.core.alert.watch import Watch
+from driftline.core.budget import Budget
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.drift.reaction import Reactor
 from driftline.core.forecast.forecasts import Forecasts
@@ -49,7 +50,9 @@ class Terms(Struct, frozen=True, gc=False):
         bounded: labels are classes, of which there are `classes_max` at most.
         supervised: the model learns from labels, else from events.
         ahead: the truth of what is served is a later event.
-        threshold: of a decision; None without one.
+        threshold: of a decision; None without one, and under a budget.
+        decides: predictions are decided as yes or no.
+        budgeted: decisions are made under a budget, of so much `per_ms`.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
         strays_watched: labels that find no event, or do not come, are alerted.
@@ -74,6 +77,9 @@ class Terms(Struct, frozen=True, gc=False):
     supervised: bool
     ahead: bool
     threshold: float | None
+    decides: bool
+    budgeted: bool
+    per_ms: int
     missing_watched: bool
     waits_watched: bool
     strays_watched: bool
@@ -106,6 +112,9 @@ class Terms(Struct, frozen=True, gc=False):
             supervised=task.supervised,
             ahead=task.ahead,
             threshold=decision.threshold if decision else None,
+            decides=decision is not None,
+            budgeted=decision is not None and decision.budget is not None,
+            per_ms=decision.per_ms if decision else 0,
             missing_watched=bool(pipeline.alerts.missing_max),
             waits_watched=label is not None
             and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),
@@ -159,6 +168,7 @@ class Shard:
         kpis: what decisions cost and brought; empty without KPIs.
         quarantine: the test of labels, and those that are held back from learning.
         second: the guard's second model; None without one.
+        budget: of alarms; as new where decisions need none. `alarms_max` are this shard's of each period.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
     """
 
@@ -198,6 +208,8 @@ class Shard:
         self.quarantine = Quarantine()
         self.second = Second.of(pipeline)
         self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
+        self.budget = Budget()
+        self.alarms_max = _alarms_max(pipeline, number)
 
     def own(self, source: Source) -> int:
         """A record's partition as it is kept: `OWN` where it has the shard's number."""
@@ -282,6 +294,7 @@ class Shard:
             **({"guard": self.guarded()} if self.ladder is not None else {}),
             **({"learning": summary} if (summary := self.learning()) else {}),
             **self._forecast_summary(),
+            **({"budget": self.budget.summary(self.alarms_max)} if self.terms.budgeted else {}),
             **({"kpi": self.kpis.summary()} if self.terms.priced else {}),
             **({"items_evicted": self.learner.model.evicted} if self.terms.slates else {}),
             "window_metrics": self.evaluation.window_values(),
@@ -344,6 +357,14 @@ class Shard:
         """What became of labels since the first record; `early` are held now, and `expired` are events without one."""
         fates = {fate: self.counts.get(fate, 0) for fate in FATES}
         return {"early": len(self.early), **fates, "rejected": self.watch.rejected["labels"]}
+
+
+def _alarms_max(pipeline: Pipeline, number: int) -> int:
+    """A shard's part of the budget of alarms; 0 without one."""
+    if pipeline.decision is None or pipeline.decision.budget is None:
+        return 0
+    each, over = divmod(pipeline.decision.budget, pipeline.shards or 1)
+    return each + (number < over)
 
 
 def _ladder(pipeline: Pipeline) -> Ladder | None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from driftline.core.alert.condition import watched
+from driftline.core.budget import Budget
 from driftline.core.drift.monitors import DriftMonitors
 from driftline.core.guard.second import model_text
 from driftline.core.guard.suspicion import Suspicion
@@ -123,6 +124,8 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     shard.kpis.adopt(before, after, waiting, shard.evaluation.taken)
     if before.guard != after.guard:
         shard.kept.adopt(before.guard, after.guard)
+    if (Terms.of(before).budgeted, Terms.of(before).per_ms) != (shard.terms.budgeted, shard.terms.per_ms):
+        shard.budget = Budget()
     if not shard.terms.holds:
         shard.quarantine.forget()
         if shard.second is not None:

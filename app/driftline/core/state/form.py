@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias, Union, cast, get_args, get_or
 import msgspec
 from msgspec import Struct
 
+from driftline.core.budget import Budget, Period
 from driftline.core.drift.change_point import Trail
 from driftline.core.drift.feature import CategoryWatch, MissingWatch, SeasonWatch, ValueWatch, VocabularyWatch
 from driftline.core.drift.monitor import Chosen, Flipped, Monitor
@@ -206,6 +207,11 @@ FORMS: Final[dict[type, Form]] = {
     Loading: {
         "load": str, "how": Literal["under way", "whole", "damaged", "given up"], "superseded": Count,
         "_first": Chunk | None, "_parts": dict[Count, bytes], "_size": Count, "_until_ms": int,
+    },
+    Budget: {
+        "period": int, "since": Count, "used": Count, "generation": Count, "threshold": Ordered, "share": Amount,
+        "credit": Amount, "slot": int, "used_then": Count, "scores": list[Finite], "times": list[Count],
+        "dropped": Count, "counts": list[Count], "past": list[Period],
     },
     Learner: {
         "generation": Count, "learned": Count, "_good": bytes | None, "faults": Faults, "_probabilistic": Same,

@@ -63,6 +63,7 @@ KEPT: Final = (  # the members of a shard that are its state; the others are mad
     "kpis",
     "quarantine",
     "second",
+    "budget",
 )
 
 _MAY_BE_NONE = ("watermark_ms", "begun_ms")

@@ -49,8 +49,9 @@ def _from_12(state: dict[str, Any], fresh: Shard) -> None:
 
 
 def _from_13(state: dict[str, Any], fresh: Shard) -> None:
-    """Format 14 keeps the guard's second model, which no pipeline before it could declare."""
+    """Format 14 keeps the guard's second model and the budget of alarms, which no pipeline before it could declare."""
     state.setdefault("second", None)
+    state.setdefault("budget", fresh.budget)
 
 
 STEPS: Final[Mapping[int, Step]] = {8: _from_8, 9: _from_9, 10: _from_10, 11: _from_11, 12: _from_12, 13: _from_13}

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from driftline.core.budget import PERIOD_PARTS, PERIODS, Budget, Period
 from driftline.core.drift.change_point import Trail
 from driftline.core.drift.feature import VocabularyWatch
 from driftline.core.drift.reference import Reference, Season
@@ -213,6 +214,28 @@ def _quarantine(kept: Quarantine, like: Quarantine | None) -> bool:
     return (kept.deadline_ms is not None or not kept.held) and all(0 <= one.code < 2 * CELLS for one in kept.seen)
 
 
+def _budget(budget: Budget, like: Budget | None) -> bool:
+    """A time for each score, and a count for each part of a period."""
+    return (
+        len(budget.scores) == len(budget.times)
+        and (bool(budget.scores) or not budget.dropped)
+        and len(budget.counts) == PERIOD_PARTS
+        and len(budget.past) <= PERIODS
+        and budget.share <= 1
+        and budget.credit <= 1
+    )
+
+
+def _period(period: Period, like: Period | None) -> bool:
+    """The same, of one that is over."""
+    if period.since < 0 or period.dropped < 0 or len(period.counts) != PERIOD_PARTS or min(period.counts) < 0:
+        return False
+    if len(period.scores) != len(period.times) or len(period.scores) % 8:
+        return False
+    scores, times = period.seen
+    return bool(np.isfinite(scores).all() and (times >= 0).all() and (np.diff(scores) <= 0).all())
+
+
 RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     Board: _board,
     Forecasts: _forecasts,
@@ -230,5 +253,7 @@ RULES: Final[dict[type, Callable[[Any, Any], bool]]] = {
     Loading: _loading,
     Suspicion: _suspicion,
     Quarantine: _quarantine,
+    Budget: _budget,
+    Period: _period,
 }
 """By class, what must hold of an object beside its form; see `conform`."""

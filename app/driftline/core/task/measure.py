@@ -215,7 +215,7 @@ class OfProbabilities(_OfTwo):
 
 
 class OfScores(_OfTwo):
-    """A score of any size and no class: the threshold decides."""
+    """A score of any size: the threshold decides, or the budget of alarms did."""
 
     metrics = (ROC_AUC, AVERAGE_PRECISION, PRECISION, RECALL, F1)
     headline = ("ROCAUC", "AveragePrecision")
@@ -224,7 +224,11 @@ class OfScores(_OfTwo):
     offset = BEYOND
 
     def _yes(self, outcomes: Sequence[Outcome], scores: Floats, known: Truths, threshold: float | None) -> Truths:
-        return known & (scores >= (np.inf if threshold is None else threshold))
+        if threshold is not None:
+            return known & (scores >= threshold)
+        predictions = [outcome.prediction for outcome in outcomes]
+        decided: Truths = np.array([p is not None and p.label is True for p in predictions])
+        return known & decided
 
 
 class OfClasses(Measure):
