@@ -484,6 +484,7 @@ FOUND_BY = {
     "fallback_not_held_to_the_limits": 12,
     "untrained_forgotten_at_recovery": 7,
     "held_forgotten_at_recovery": 4,
+    "budget_forgotten_at_recovery": 4,
     "commit_before_publish": 10,
     "no_fencing": 28,
     "seek_to_group_offsets": 3,
