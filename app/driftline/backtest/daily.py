@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from driftline.core.pipeline import Pipeline
     from driftline.core.task.cost import Cost
     from driftline.core.task.measure import Floats, Truths
 
 DAY_MS = 86_400_000
 DAYS_MAX = 4_000  # later days are not counted
+
+
+def budget_of(pipelines: Sequence[Pipeline]) -> int:
+    """Alarms a day of those that decide under a budget; 0 where none does."""
+    decisions = [one.decision for one in pipelines if one.decision is not None]
+    return max((one.budget or 0 for one in decisions if one.per_ms == DAY_MS), default=0)
 
 
 class Decided(Struct, frozen=True):

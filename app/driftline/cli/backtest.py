@@ -20,7 +20,7 @@ from rich.table import Table as Grid
 from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
 from driftline.backtest.candidate import Spec
-from driftline.backtest.daily import DAY_MS, DailyReport
+from driftline.backtest.daily import DailyReport, budget_of
 from driftline.backtest.kpi import KpiReport
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
@@ -85,7 +85,7 @@ def backtest(
     specs, pipelines = _all_of(candidates)
     _check(pipelines, counting)
     places = _places(results)
-    per_day = counting.per_day or _budget_of(pipelines)
+    per_day = counting.per_day or budget_of(pipelines)
     options = Options(counting.segment, *counting.burn_in, per_day, counting.generation)
     if not history.given:
         _check_first(pipelines)
@@ -296,12 +296,6 @@ def _baselines(first: Pipeline, rules: Sequence[Rule]) -> list[tuple[Spec, Pipel
         raise click.UsageError(str(error)) from error
     except PipelineError as error:
         raise click.UsageError(f"--baseline: {error}") from error
-
-
-def _budget_of(pipelines: Sequence[Pipeline]) -> int:
-    """Alarms a day of the candidates that decide under a budget; 0 where none does."""
-    decisions = [one.decision for one in pipelines if one.decision is not None]
-    return max((one.budget or 0 for one in decisions if one.per_ms == DAY_MS), default=0)
 
 
 def _check(pipelines: Sequence[Pipeline], counting: Counting) -> None:
