@@ -97,10 +97,10 @@ def test_yaml_that_is_refused(text: str, told: str) -> None:
 
 def test_problems_name_their_line() -> None:
     assert "event.features.amount.type = 'nmber'" in problems_of(FILE.replace("amount: number", "amount: nmber"))
-    assert "(line 6 of the file)" in problems_of(FILE.replace("amount: number", "amount: nmber"))
-    assert "(line 7 of the file)" in problems_of(FILE.replace("missing: no", "missing: [1]"))
-    assert "(line 10 of the file)" in problems_of(FILE.replace("StandardScaler", "StandrdScaler"))
-    assert "(line 8 of the file)" in problems_of(FILE.replace("wait: 7d", "wate: 7d"))
+    assert "line 6: " in problems_of(FILE.replace("amount: number", "amount: nmber"))
+    assert "line 7: " in problems_of(FILE.replace("missing: no", "missing: [1]"))
+    assert "line 10: " in problems_of(FILE.replace("StandardScaler", "StandrdScaler"))
+    assert "line 8: " in problems_of(FILE.replace("wait: 7d", "wate: 7d"))
 
 
 @pytest.mark.parametrize(
@@ -331,3 +331,21 @@ def test_a_file_of_very_many_values_is_refused_before_it_is_read() -> None:
     with pytest.raises(PipelineError, match="more than 60,000 keys and values"):
         read_pipeline("pipeline: cards\nx: [" + "1," * 490_000 + "]")
     assert time.process_time() - begun_s < 20
+
+
+def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+
+    def told(text: str) -> str:
+        file.write_text(text)
+        texts = set()
+        for load in (load_pipeline, load_outline):
+            with pytest.raises(PipelineError) as caught:
+                load(file)
+            texts.add(str(caught.value))
+        (one,) = texts
+        return one
+
+    assert told(FILE.replace("wait: 7d", "wate: 7d")).startswith(f"{file}:8: label")
+    assert told("pipeline: x\n  task: [").startswith(f"{file}: line 2, column 7: ")
+    assert f"{file}: event: " in told("pipeline: x\ntask: binary\n")

@@ -149,7 +149,7 @@ def test_every_error_at_once_on_stderr(file: Path) -> None:
     file.write_text(FILE.replace("binary", "binry").replace("wait: 1h", "wait: 1 hour").replace("Standard", "Standrd"))
     done = check("-p", file)
     assert (done.exit_code, done.stdout) == (2, "")
-    for told in ("task = 'binry'", "label.wait = '1 hour'", "StandrdScaler", "(line 2 of the file)"):
+    for told in ("task = 'binry'", "label.wait = '1 hour'", "StandrdScaler", f"{file}:2: task"):
         assert told in done.stderr
 
 

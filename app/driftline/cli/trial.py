@@ -66,15 +66,14 @@ def try_building(path: Path, overrides: tuple[str, ...]) -> None:
     except _WrongFileError:
         return
     except _TooLargeError:
-        _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory to build")
+        _refuse(path, f"takes more than {_limit() / 1e9:.1f} GB of memory to build")
     except _TooSlowError:
-        _refuse(f"takes more than {BUILD_S:g} s to build")
+        _refuse(path, f"takes more than {BUILD_S:g} s to build")
 
 
-def _refuse(what: str) -> NoReturn:
-    raise PipelineError(
-        [Problem("model", None, f"{what}; make it smaller (n_models, n_trees, height, n_components, ...)")]
-    )
+def _refuse(path: Path, what: str) -> NoReturn:
+    text = f"{what}; make it smaller (n_models, n_trees, height, n_components, ...)"
+    raise PipelineError([Problem("model", None, text, str(path))])
 
 
 def build_as_child() -> None:
@@ -123,7 +122,7 @@ def prove(path: Path, overrides: tuple[str, ...], events: int = EVENT_COUNT) -> 
     if not verdict.equal:
         raise NotDeterministicError(_blame(task, first, verdict))
     if _fails(first):
-        raise PipelineError([Problem("model", None, _failure(first, events))])
+        raise PipelineError([Problem("model", None, _failure(first, events), str(path))])
     return {
         "events": events,
         "records": len(first.outputs),
@@ -175,16 +174,16 @@ class _Task(msgspec.Struct, frozen=True):
 def _fold_twice(task: _Task, look_at: int | None = None) -> tuple[Trace, Trace]:
     """Two processes at once: their hashes differ, and the state of one is frozen midway."""
     with ThreadPoolExecutor(2) as pool:
-        plain = pool.submit(_fold_in_child, "1", task.order(None, look_at))
-        frozen = pool.submit(_fold_in_child, "2", task.order(task.events // 2, look_at))
+        plain = pool.submit(_fold_in_child, task.path, "1", task.order(None, look_at))
+        frozen = pool.submit(_fold_in_child, task.path, "2", task.order(task.events // 2, look_at))
         return plain.result(), frozen.result()
 
 
-def _fold_in_child(hash_seed: str, order: bytes) -> Trace:
+def _fold_in_child(path: Path, hash_seed: str, order: bytes) -> Trace:
     try:
         done = _child("fold_as_child", order, FOLD_S, {"PYTHONHASHSEED": hash_seed})
     except _TooLargeError:
-        _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory to build, or for {EVENT_COUNT:,} events")
+        _refuse(path, f"takes more than {_limit() / 1e9:.1f} GB of memory to build, or for {EVENT_COUNT:,} events")
     except _TooSlowError:
         raise NotDeterministicError(
             f"the determinism check took longer than {FOLD_S:g} s: the model is too slow for a stream. "
@@ -193,7 +192,7 @@ def _fold_in_child(hash_seed: str, order: bytes) -> Trace:
     if done.returncode != 0:
         errors = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         if "MemoryError" in errors[-1]:
-            _refuse(f"takes more than {_limit() / 1e9:.1f} GB of memory for {EVENT_COUNT:,} events")
+            _refuse(path, f"takes more than {_limit() / 1e9:.1f} GB of memory for {EVENT_COUNT:,} events")
         raise NotDeterministicError(f"the records cannot be processed: {errors[-1]}; use another model or detector")
     return msgspec.json.decode(done.stdout, type=Trace)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = (), *, spare: bool = Fa
         InputFileError: the file cannot be read.
         PipelineError: with every problem in it, each with its line.
     """
-    return read_pipeline(_read(path), overrides, spare=spare)
+    return read_pipeline(_read(path), overrides, spare=spare, name=str(path))
 
 
 def load_outline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -39,27 +40,31 @@ def load_outline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         InputFileError: the file cannot be read.
         PipelineError: with every problem in what is read, each with its line.
     """
-    doc, lines = _document(_read(path), overrides)
-    with _located(lines):
+    doc, lines = _document(_read(path), overrides, str(path))
+    with _located(str(path), lines):
         return read_outline(doc)
 
 
-def read_pipeline(text: str, overrides: Sequence[str] = (), *, spare: bool = False) -> Pipeline:
+def read_pipeline(text: str, overrides: Sequence[str] = (), *, spare: bool = False, name: str = "") -> Pipeline:
     """`load_pipeline` for the text of a file.
+
+    Args:
+        name: of the file, for problems.
 
     Raises:
         PipelineError: with every problem in it, each with its line.
     """
-    doc, lines = _document(text, overrides)
+    doc, lines = _document(text, overrides, name)
     if isinstance(doc, dict) and is_factory(str(doc.get("model", ""))) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where a user's factory lies; last, so that it hides no installed module
-    with _located(lines):
+    with _located(name, lines):
         return parse_pipeline(doc, spare=spare)
 
 
-def _document(text: str, overrides: Sequence[str]) -> tuple[Any, dict[str, int]]:
+def _document(text: str, overrides: Sequence[str], name: str) -> tuple[Any, dict[str, int]]:
     """A pipeline file's content with the overrides in it, and the line of each key."""
-    doc, lines = read_yaml(text)
+    with _located(name, {}):
+        doc, lines = read_yaml(text)
     for override in overrides:
         _override(doc, override)
     return doc, lines
@@ -121,19 +126,18 @@ def _override(doc: Any, override: str) -> None:
 
 
 @contextmanager
-def _located(lines: Mapping[str, int]) -> Iterator[None]:
-    """Problems that are raised here name their lines."""
+def _located(name: str, lines: Mapping[str, int]) -> Iterator[None]:
+    """Problems that are raised here name their file and lines."""
     try:
         yield
     except PipelineError as error:
-        raise PipelineError([_with_line(problem, lines) for problem in error.problems]) from None
+        raise PipelineError([_placed(problem, name, lines) for problem in error.problems]) from None
 
 
-def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
+def _placed(problem: Problem, name: str, lines: Mapping[str, int]) -> Problem:
     """The problem with the line of its key, or of the nearest section around it."""
-    place = problem.path
-    while place and place not in lines:
-        place = place.rpartition(".")[0]
-    if not place:
-        return problem
-    return Problem(problem.path, problem.value, f"{problem.message} (line {lines[place]} of the file)")
+    key = problem.path
+    while key and key not in lines:
+        key = key.rpartition(".")[0]
+    line = f"{name}:{lines[key]}" if name and key else f"line {lines[key]}" if key else name
+    return replace(problem, place=line)

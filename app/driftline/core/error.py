@@ -46,15 +46,18 @@ class Problem:
         path: where in the file, keys joined by dots (`event.features.amount.type`).
         value: the wrong value as it stands in the file, or None where a key is missing.
         message: what is wrong with it, and what is allowed there.
+        place: the file's name, and the line where it is known (`pipeline.yaml:7`); empty of what is in no file.
     """
 
     path: str
     value: object
     message: str
+    place: str = ""
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {self.value!r:.120}"
-        return f"{self.path or '(file)'}{shown}: {self.message}"
+        parts = (self.place, f"{self.path}{shown}", self.message)
+        return ": ".join(part for part in parts if part)
 
 
 class PipelineError(DriftlineError):
