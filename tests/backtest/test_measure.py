@@ -379,7 +379,7 @@ def test_partitions_add_up_to_exact_curves() -> None:
 
 
 def test_beyond_a_bound_nothing_is_kept_and_curves_are_binned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftline.backtest.exact.LABELS_MAX", 1_000)
+    monkeypatch.setattr("driftline.core.metric.exact.LABELS_MAX", 1_000)
     made = outcomes_of(rare(1_600))
     within, beyond = tallied(made[:1_000]), tallied(made[:1_001])
     assert (is_exact(within), is_exact(beyond)) == (True, False)

@@ -450,7 +450,7 @@ def test_curves_are_those_of_the_scores_that_it_writes(tmp_path: Path) -> None:
 
 
 def test_more_labels_than_are_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftline.backtest.exact.LABELS_MAX", 1_000)
+    monkeypatch.setattr("driftline.core.metric.exact.LABELS_MAX", 1_000)
     history.table(tmp_path)
     made = backtest(tmp_path, "-p", history.pipeline_file(tmp_path), "--processes", "1")
     assert made["candidates"][0]["binned"] == ["ROCAUC", "AveragePrecision"]

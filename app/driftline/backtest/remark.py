@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from driftline.backtest.candidate import Result
 from driftline.backtest.compare import UNEQUAL_MAX, Comparison
-from driftline.backtest.exact import LABELS_MAX
 from driftline.backtest.measure import CURVES, is_exact
 from driftline.backtest.run import Facts, Outcome
 from driftline.backtest.served import Against
 from driftline.backtest.start import COLD
 from driftline.core.duration import format_duration
+from driftline.core.metric.exact import LABELS_MAX
 from driftline.core.task import TaskName, task_of
 from driftline.core.timestamp import written
 

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.backtest.daily import Daily
-from driftline.backtest.exact import Scores
 from driftline.backtest.guarded import Guarded, Held
 from driftline.backtest.kpi import KpiTally
 from driftline.backtest.trace import Traces
+from driftline.core.metric.exact import Scores
 from driftline.core.output import Outcome
 from driftline.core.pipeline import Pipeline
 from driftline.core.river.curve import OCTAVES, PER_OCTAVE

@@ -11,7 +11,7 @@ could be listed without end the latest `KEPT_MAX` are kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -24,10 +24,12 @@ from driftline.codec.outcome import KpiPart, OutcomeReader, Version
 from driftline.codec.reason import REASONS
 from driftline.core.metric.account import MICRO
 from driftline.core.metric.account import UNSERVED as UNDECIDED
+from driftline.core.metric.exact import Scores
 from driftline.core.output import Guard, Outcome, OutcomeKind, ended_as
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
 from driftline.core.task import task_of
+from driftline.core.task.measure import Columns, Floats, Truths
 from driftline.core.wording import cut
 
 DigestRole: TypeAlias = Literal["operator", "data_engineer", "data_scientist", "domain_expert"]
@@ -139,7 +141,7 @@ class KpiSum(Struct):
 
 
 class Quality:
-    """How good what was served was, by the labels that are known: a backtest's metrics, but for curves.
+    """How good what was served was, by the labels that are known: a backtest's metrics.
 
     Attributes:
         count: labels.
@@ -149,6 +151,7 @@ class Quality:
         self._measure = task_of(pipeline.task).measure
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
         self._sums = np.zeros(len(self._measure.sums))
+        self._scores = Scores() if self._measure.bins else None
         self._buffer: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -158,12 +161,21 @@ class Quality:
 
     def take_back(self, outcome: Outcome) -> None:
         """Its label was corrected or retracted."""
-        self._sums -= self._measure.columns([outcome], self._threshold).sums.sum(axis=1)
+        columns = self._measure.columns([outcome], self._threshold)
+        self._sums -= columns.sums.sum(axis=1)
+        self._rank(columns, Scores.take_back)
 
     def _flush(self) -> None:
         if self._buffer:
-            self._sums += self._measure.columns(self._buffer, self._threshold).sums.sum(axis=1)
+            columns = self._measure.columns(self._buffer, self._threshold)
+            self._sums += columns.sums.sum(axis=1)
+            self._rank(columns, Scores.add)
             self._buffer.clear()
+
+    def _rank(self, columns: Columns, take: Callable[[Scores, Floats, Truths], None]) -> None:
+        if self._scores is not None and columns.scores is not None and columns.positive is not None:
+            known = ~np.isnan(columns.scores)
+            take(self._scores, columns.scores[known], columns.positive[known])
 
     @property
     def count(self) -> int:
@@ -174,7 +186,8 @@ class Quality:
         self._flush()
         column = {name: np.asarray(total) for name, total in zip(self._measure.sums, self._sums, strict=True)}
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self._measure.values(column, None, None)
+            curve = None if self._scores is None else self._scores.curve()
+            found = self._measure.values(column, curve, None)
         return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 

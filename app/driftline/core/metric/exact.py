@@ -1,7 +1,8 @@
-"""Every score with its label, packed, so that the curves of a whole backtest are exact.
+"""Every score with its label, packed, so that the curves of a backtest or a digest are exact.
 
-Nine bytes a label: a float and a truth value. Beyond `LABELS_MAX` labels of one candidate nothing is kept any more, and
-the curves come from bins (`core.river.curve`), as they do in every part of a backtest; the report says so.
+Nine bytes a label: a float and a truth value. Beyond `LABELS_MAX` labels of one candidate nothing is kept any more:
+then a backtest's curves come from bins (`core.river.curve`), as in each of its parts (its report says so), and a
+digest has none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
+TAKEN_BACK = 2  # added to the truth of a label that is taken back
 LABELS_MAX = 5_000_000  # 45 MB a candidate
 
 
@@ -18,7 +20,7 @@ class Scores:
     """The scores of one candidate.
 
     Attributes:
-        count: labels with a score, kept or not.
+        count: labels with a score, kept or not; one that was taken back counts twice.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,11 @@ class Scores:
     def add(self, scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> None:
         """Take in scores, none of them NaN, and whether each was of a positive."""
         self._take(len(scores), scores.astype(np.float64).tobytes(), positive.astype(np.uint8).tobytes())
+
+    def take_back(self, scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> None:
+        """Labels that were added were none, or others."""
+        truths = positive.astype(np.uint8) + TAKEN_BACK
+        self._take(len(scores), scores.astype(np.float64).tobytes(), truths.astype(np.uint8).tobytes())
 
     def merge(self, other: Scores) -> None:
         """Add another partition's."""
@@ -67,10 +74,12 @@ class Scores:
         scores = np.frombuffer(self._scores, np.float64)
         order = np.argsort(scores)
         ordered = scores[order]
-        positive = np.frombuffer(self._positive, np.uint8)[order].astype(np.int64)
+        truths = np.frombuffer(self._positive, np.uint8)[order].astype(np.int64)
+        times = np.where(truths < TAKEN_BACK, 1, -1)
+        positive = truths % TAKEN_BACK * times
         first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else order
         if not len(first):
             return np.zeros((2, 0), dtype=np.int64)
         positives = np.add.reduceat(positive, first)
-        counts = np.diff(np.append(first, len(ordered)))
+        counts = np.add.reduceat(times, first)
         return np.stack([counts - positives, positives])
