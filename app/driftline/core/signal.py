@@ -4,7 +4,7 @@ A signal is a member of `Signal`, and the member is its row: a row that lacks a 
 no other list of signals. To add one:
 
     here                     its row, with its wording, and how its value comes from a prediction or a label
-    pipeline.form.Drift      its key, so that the pipeline file may name it
+    pipeline.watch.Drift     its key, so that the pipeline file may name it
     where its value is met   `DriftMonitors.on_value`; for `OfFold` only
 
 Detectors, warm-up, reference windows, reactions, snapshots, alerts, metrics and reports follow from the row. What goes
