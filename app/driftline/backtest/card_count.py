@@ -29,7 +29,7 @@ from driftline.backtest.tally import Tally
 from driftline.codec.journal import EpochEntry
 from driftline.codec.outcome import OutcomeReader, Version
 from driftline.core.metric.account import Account
-from driftline.core.metric.kpi import MISSING, OTHER, SEGMENTS_MAX
+from driftline.core.metric.price import MISSING, OTHER, SEGMENTS_MAX
 from driftline.core.output import Guard, Outcome, Rung
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name

@@ -15,7 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from driftline.core.metric.account import MICRO, Account, add_up
-from driftline.core.metric.kpi import MISSING, OTHER, SEGMENTS_MAX, Plan
+from driftline.core.metric.price import MISSING, OTHER, SEGMENTS_MAX, Plan
 from driftline.core.output import Outcome, Priced
 from driftline.core.pipeline import Pipeline
 

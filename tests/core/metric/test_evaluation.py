@@ -28,7 +28,8 @@ import river.stats
 import river.tree
 
 from driftline.core.error import ExpressionError
-from driftline.core.metric.evaluation import Confusion, Evaluation, check_metric, needs_probabilities
+from driftline.core.metric.check import check_metric, needs_probabilities
+from driftline.core.metric.evaluation import Confusion, Evaluation
 from driftline.core.output import Prediction
 from driftline.core.pipeline import parse_pipeline
 from driftline.core.record import LabelValue

@@ -35,7 +35,8 @@ from driftline.core.fault import WINDOW_CALLS
 from driftline.core.output import Guard, ModelVersion, Trip
 from driftline.core.pipeline import AlertKind, Role
 from driftline.core.record import FeatureValue
-from driftline.core.signal import FEATURES, Facts, Signal, feature_of
+from driftline.core.signal import FEATURES, Signal, feature_of
+from driftline.core.signal.sentence import Facts
 from driftline.core.task import task_of
 from driftline.core.wording import percent, plain
 

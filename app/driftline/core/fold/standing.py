@@ -23,7 +23,8 @@ from driftline.core.metric.evaluation import Evaluation
 from driftline.core.pipeline import AlertKind
 from driftline.core.river.building import build_metric
 from driftline.core.shard.state import Shard
-from driftline.core.signal import CONCEPT, Level, Signal, Subject
+from driftline.core.signal import CONCEPT, Signal
+from driftline.core.signal.sentence import Level, Subject
 from driftline.core.task import task_of
 from driftline.core.wording import percent, plain
 

@@ -14,7 +14,7 @@ from river import base, reco
 
 from driftline.core.duration import format_duration
 from driftline.core.error import ExpressionError, Problem
-from driftline.core.metric.evaluation import check_metric, needs_probabilities
+from driftline.core.metric.check import check_metric, needs_probabilities
 from driftline.core.notation import Scalar, is_factory
 from driftline.core.pipeline.beside import check_second, features_of_second
 from driftline.core.pipeline.bound import out_of_bounds

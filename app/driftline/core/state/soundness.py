@@ -21,7 +21,8 @@ from driftline.core.label.fate import ASSUMED, EXPIRED, GONE, LABELLED, RETRACTE
 from driftline.core.label.ledger import Ledger
 from driftline.core.label.pending import Settled, Waiting, unpack
 from driftline.core.label.segment import SEGMENT, Segment
-from driftline.core.metric.kpi import SEGMENTS_MAX, SPANS_MAX, Kpi, Span
+from driftline.core.metric.kpi import SPANS_MAX, Kpi, Span
+from driftline.core.metric.price import SEGMENTS_MAX
 from driftline.core.notation import is_factory
 from driftline.core.output import Decision, Stakes
 from driftline.core.place import OWN

@@ -3,7 +3,8 @@
 A signal is a member of `Signal`, and the member is its row: a row that lacks a column does not type-check, and there is
 no other list of signals. To add one:
 
-    here                     its row, with its wording, and how its value comes from a prediction or a label
+    here                     its row, and how its value comes from a prediction or a label
+    sentence                 its wording
     pipeline.watch.Drift     its key, so that the pipeline file may name it
     where its value is met   `DriftMonitors.on_value`; for `OfFold` only
 
@@ -22,13 +23,33 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from driftline.core.duration import round_span, spoken
 from driftline.core.error import InvariantError
-from driftline.core.wording import percent, plain
+from driftline.core.signal.sentence import (
+    Facts,
+    Level,
+    Subject,
+    by_error,
+    by_loss,
+    delay_level,
+    error_level,
+    feature_level,
+    loss_level,
+    of_error,
+    of_feature,
+    of_label_delay,
+    of_label_rate,
+    of_loss,
+    of_missing,
+    of_novelty,
+    of_rate,
+    of_score,
+    of_vocabulary,
+    score_level,
+    share_level,
+    warning,
+)
 
 if TYPE_CHECKING:
-    from driftline.core.drift.monitor import Drift, Unit
-    from driftline.core.metric.culprit import Culprit
     from driftline.core.output import Prediction
     from driftline.core.pipeline import AlertKind, Severity
     from driftline.core.record import FeatureValue, LabelValue
@@ -105,215 +126,6 @@ def _absent(value: FeatureValue, fill: FeatureValue) -> bool:
     return value is None or (fill is not None and value == fill)
 
 
-# -- wording
-
-
-class Subject(Struct, frozen=True, gc=False):
-    """What a signal is of.
-
-    Args:
-        name: the pipeline's.
-        what: what stands behind the colon of the signal's name; empty where there is none.
-        quantity, unit: what predictions are of, where they are numbers, and what that is counted in, if declared.
-    """
-
-    name: str
-    task: Task
-    what: str
-    quantity: str
-    unit: str
-
-    def amount(self, number: float) -> str:
-        """A number in the unit of the label."""
-        return f"{plain(number)} {self.unit}".rstrip()
-
-
-class Facts(Subject, frozen=True, gc=False):
-    """What a sentence about a drift is made of.
-
-    Args:
-        culprit: the segment that moved most, where one did.
-    """
-
-    drift: Drift
-    culprit: Culprit | None = None
-
-    @property
-    def rises(self) -> bool:
-        return self.drift.direction == "rise"
-
-    @property
-    def often(self) -> str:
-        return "more often" if self.rises else "less often"
-
-
-class Level(Struct, frozen=True, gc=False):
-    """Where a signal stands, or stood.
-
-    Args:
-        shown: its mean as the detector is shown it.
-        mean: of ranks, the mean of the values themselves; None where it is not known.
-        unit: of what is shown.
-    """
-
-    shown: float
-    mean: float | None
-    unit: Unit
-
-
-def before_of(drift: Drift) -> Level:
-    return Level(drift.before, drift.mean_before, drift.unit)
-
-
-def after_of(drift: Drift) -> Level:
-    return Level(drift.after, drift.mean_after, drift.unit)
-
-
-def _share(facts: Subject, level: Level) -> str:
-    return percent(level.shown)
-
-
-def _rank(level: Level) -> str:
-    return f"higher than {percent(level.shown)} of the reference values"
-
-
-def _pair(before: str, after: str) -> str:
-    """Two levels; of ranks, the words are in the first one only."""
-    return f"{before} before, {after.removeprefix('higher than ').removesuffix(' of the reference values')} now."
-
-
-def _error_level(facts: Subject, level: Level) -> str:
-    if facts.task.classes:
-        return f"wrong {percent(level.shown)} of the time"
-    if level.mean is None:
-        return f"with errors {_rank(level)}"
-    return f"off by {facts.amount(level.mean)} on average"
-
-
-def _loss_level(facts: Subject, level: Level) -> str:
-    return f"a probability of {percent(exp(-level.shown))}"
-
-
-def _score_level(facts: Subject, level: Level) -> str:
-    if facts.task.classes:
-        return percent(level.shown)
-    return _rank(level) if level.mean is None else facts.amount(level.mean)
-
-
-def _delay_level(facts: Subject, level: Level) -> str:
-    return _rank(level) if level.mean is None else spoken(round_span(level.mean))
-
-
-def _feature_level(facts: Subject, level: Level) -> str:
-    match level.unit:
-        case "bit":
-            return percent(level.shown)
-        case "raw":
-            return plain(level.shown)
-    return _rank(level) if level.mean is None else plain(level.mean)
-
-
-def _of_error(facts: Facts) -> str:
-    name, drift = facts.name, facts.drift
-    if facts.task.classes:
-        shares = f"{percent(drift.before)} before, {percent(drift.after)} now"
-        return f"{name} has been wrong {facts.often}: {shares}{_where(facts, percent)}."
-    how = "further off" if facts.rises else "closer"
-    if drift.mean_before is None or drift.mean_after is None:
-        ranks = f"higher than {percent(drift.before)} of the reference values before, {percent(drift.after)} now."
-        return f"{name} has been {how}: its errors were on average {ranks}"
-    of = "" if facts.unit or not facts.quantity else f" in {facts.quantity}"
-    figures = f"{facts.amount(drift.mean_before)} on average before, {facts.amount(drift.mean_after)} now"
-    return f"{name} has been {how}{of}: off by {figures}{_where(facts, facts.amount)}."
-
-
-def _where(facts: Facts, show: Callable[[float], str]) -> str:
-    """The segment that moved most."""
-    one = facts.culprit
-    return "" if one is None else f"; most in {one.segment}: {show(one.before)} before, {show(one.after)} now"
-
-
-def _of_loss(facts: Facts) -> str:
-    how = "been more confident when wrong or less when right" if facts.rises else "given better probabilities"
-    before, after = (_loss_level(facts, level) for level in (before_of(facts.drift), after_of(facts.drift)))
-    return f"{facts.name} has {how}: it gave what turned out to be true {before} before, {after.split()[-1]} now."
-
-
-def _of_score(facts: Facts) -> str:
-    drift, words = facts.drift, facts.task.words
-    before, after = _score_level(facts, before_of(drift)), _score_level(facts, after_of(drift))
-    average = "" if facts.task.classes else "on average "
-    return f"{facts.name} has {words.moved(facts.rises)}{average}{_pair(before, after)}"
-
-
-def _of_label_rate(facts: Facts) -> str:
-    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
-    return f"events of {facts.name} have received their label in time {facts.often}: {shares}"
-
-
-def _of_label_delay(facts: Facts) -> str:
-    before, after = _delay_level(facts, before_of(facts.drift)), _delay_level(facts, after_of(facts.drift))
-    how = "later" if facts.rises else "sooner"
-    if facts.drift.mean_before is None:
-        return f"labels of {facts.name} have arrived {how}: with delays on average {_pair(before, after)}"
-    return f"labels of {facts.name} have arrived {how}: on average after {before} before, {after} now."
-
-
-def _of_feature(facts: Facts) -> str:
-    name, what, drift = facts.name, facts.what, facts.drift
-    before, after = _feature_level(facts, before_of(drift)), _feature_level(facts, after_of(drift))
-    if drift.unit == "bit":
-        return f"{what} in {name} has been true {facts.often}: {before} before, {after} now."
-    how = "higher" if facts.rises else "lower"
-    return f"the values of {what} in {name} have been {how}: on average {_pair(before, after)}"
-
-
-def _of_novelty(facts: Facts) -> str:
-    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
-    return f"{facts.what} in {facts.name} has had previously unseen values {facts.often}: {shares}"
-
-
-def _of_vocabulary(facts: Facts) -> str:
-    drift, how = facts.drift, "more" if facts.rises else "fewer"
-    return (
-        f"{facts.what} in {facts.name} has used {how} words that were not seen lately: "
-        f"{percent(drift.before)} of a text's words before, {percent(drift.after)} now."
-    )
-
-
-def _of_rate(facts: Facts) -> str:
-    feature, _, value = facts.what.partition("=")
-    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
-    return f"{feature} in {facts.name} has been {value!r} {facts.often}: {shares}"
-
-
-def _of_missing(facts: Facts) -> str:
-    shares = f"{percent(facts.drift.before)} before, {percent(facts.drift.after)} now."
-    return f"{facts.what} in {facts.name} has been missing {facts.often}: {shares}"
-
-
-# -- severity
-
-
-def _warning(facts: Facts) -> Severity:
-    """The model may well cope with it."""
-    return "warning"
-
-
-def _by_error(facts: Facts) -> Severity:
-    before, after = facts.drift.before, facts.drift.after
-    if not facts.task.classes:
-        return "critical" if after - before >= 0.25 else "warning"
-    return "critical" if after - before >= 0.1 or after >= 2 * before else "warning"
-
-
-def _by_loss(facts: Facts) -> Severity:
-    return "critical" if facts.drift.after >= 2 * facts.drift.before else "warning"
-
-
-# -- the table
-
-
 FEATURES: Final = "features"  # the episode that the values of all features share
 
 
@@ -351,12 +163,12 @@ class Row(Struct, frozen=True, kw_only=True):
     needs: tuple[Need, ...] = ()
     kind: AlertKind
     episode: str
-    severity: Callable[[Facts], Severity] = _warning
+    severity: Callable[[Facts], Severity] = warning
     counted: Literal["events", "labels"]
     wording: Callable[[Facts], str]
     calm: str
     stood: str
-    level: Callable[[Subject, Level], str] = _share
+    level: Callable[[Subject, Level], str] = share_level
     cause: str
 
     def sentence(self, facts: Facts) -> str:
@@ -382,12 +194,12 @@ class Signal(Enum):
         needs=("error",),
         kind="concept_drift",
         episode="error",
-        severity=_by_error,
+        severity=by_error,
         counted="labels",
-        wording=_of_error,
+        wording=of_error,
         calm="the errors of {}",
         stood="{0}",
-        level=_error_level,
+        level=error_level,
         cause="its errors",
     )
     LOSS = Row(
@@ -400,12 +212,12 @@ class Signal(Enum):
         needs=("error", "classes", "probabilities"),
         kind="concept_drift",
         episode="loss",
-        severity=_by_loss,
+        severity=by_loss,
         counted="labels",
-        wording=_of_loss,
+        wording=of_loss,
         calm="the loss of {}",
         stood="the probability that {0} gives to what turns out to be true",
-        level=_loss_level,
+        level=loss_level,
         cause="its loss",
     )
     SCORE = Row(
@@ -418,10 +230,10 @@ class Signal(Enum):
         kind="score_drift",
         episode="score",
         counted="events",
-        wording=_of_score,
+        wording=of_score,
         calm="the predictions of {}",
         stood="the average of what {0} predicts",
-        level=_score_level,
+        level=score_level,
         cause="its predictions",
     )
     LABEL_RATE = Row(
@@ -434,7 +246,7 @@ class Signal(Enum):
         kind="label_coverage",
         episode="label_rate_drift",
         counted="events",
-        wording=_of_label_rate,
+        wording=of_label_rate,
         calm="how many labels of {} arrive in time",
         stood="the share of labels of {0} that come in time",
         cause="the share of its labels that arrive in time",
@@ -449,10 +261,10 @@ class Signal(Enum):
         kind="label_delay",
         episode="label_delay_drift",
         counted="labels",
-        wording=_of_label_delay,
+        wording=of_label_delay,
         calm="the label delay of {}",
         stood="the average delay of labels of {0}",
-        level=_delay_level,
+        level=delay_level,
         cause="the delay of its labels",
     )
     FEATURE = Row(
@@ -465,10 +277,10 @@ class Signal(Enum):
         kind="data_drift",
         episode=FEATURES,
         counted="events",
-        wording=_of_feature,
+        wording=of_feature,
         calm="the data of {}",
         stood="{1}",
-        level=_feature_level,
+        level=feature_level,
         cause="{}",
     )
     NOVELTY = Row(
@@ -480,7 +292,7 @@ class Signal(Enum):
         kind="data_drift",
         episode=FEATURES,
         counted="events",
-        wording=_of_novelty,
+        wording=of_novelty,
         calm="the data of {}",
         stood="the share of new values of {1}",
         cause="{}",
@@ -494,7 +306,7 @@ class Signal(Enum):
         kind="data_drift",
         episode=FEATURES,
         counted="events",
-        wording=_of_vocabulary,
+        wording=of_vocabulary,
         calm="the data of {}",
         stood="the share of new words in {1}",
         cause="{}",
@@ -508,7 +320,7 @@ class Signal(Enum):
         kind="data_drift",
         episode=FEATURES,
         counted="events",
-        wording=_of_rate,
+        wording=of_rate,
         calm="the data of {}",
         stood="the share of {2} in {1}",
         cause="{}",
@@ -522,7 +334,7 @@ class Signal(Enum):
         kind="data_quality",
         episode="missing_drift",
         counted="events",
-        wording=_of_missing,
+        wording=of_missing,
         calm="the data of {}",
         stood="the share of events without {1}",
         cause="{}",
