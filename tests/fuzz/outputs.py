@@ -92,6 +92,9 @@ def _guard(task: str, rng: Random) -> dict[str, Any]:
             guard["step"] = {"difference_max": 0.2 if share else 5.0, "action": rng.choice(_ACTIONS)}
         if task == "forecast" and rng.random() < 0.5:
             guard["width"] = {"max": rng.choice((5.0, 50.0)), "action": rng.choice(_WITHOUT_CLIP)}
+    if rng.random() < 0.3:
+        limits = {"distance_max": rng.choice((0.1, 0.5)), "latest": 20}
+        guard["distribution"] = {**limits, "action": rng.choice(_WITHOUT_CLIP)}
     fallbacks: list[Any] = ["last_good"]
     if task not in ("multiclass", "anomaly"):
         fallbacks += ["last_value", "seasonal" if task == "forecast" else {"seasonal": "5m"}]

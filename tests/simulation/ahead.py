@@ -69,6 +69,9 @@ def _guard(rng: Random) -> dict[str, Any]:
     if rng.random() < 0.3:
         models = ("SeasonalRegression(half_life=50)", "SeasonalNaive()", "StandardScaler() | LinearRegression(l2=0.1)")
         guard["fallback"].insert(0, {"model": rng.choice(models)})
+    if rng.random() < 0.3:
+        action = rng.choice(("flag", "fallback"))
+        guard["distribution"] = {"distance_max": rng.choice((0.2, 0.6)), "latest": 20, "action": action}
     if any(rung.get("action") == "hold" for rung in guard.values() if isinstance(rung, dict)):
         then = rng.choice(("fallback", "withhold", "last_good"))
         guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}

@@ -62,6 +62,8 @@ def declare(rng: Random, document: dict[str, Any]) -> None:
         guard["hold"] = {"wait": rng.choice(("300ms", "1s", "1h")), "then": then, "max": rng.choice((2, 100))}
     if rng.random() < 0.3:
         fallbacks.insert(rng.choice((0, 0, 1)), {"model": rng.choice(SECOND_MODELS[document["task"]])})
+    if rng.random() < 0.2:
+        guard["distribution"] = {"distance_max": rng.choice((0.2, 0.6)), "latest": 20, "action": "fallback"}
     document["guard"] = {name: value for name, value in guard.items() if value != []}
 
 

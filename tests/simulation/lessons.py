@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from driftline.core.fold.learning import HELD
-from driftline.core.guard import quarantine, suspicion
+from driftline.core.guard import distribution, quarantine, suspicion
 from driftline.core.model.learner import Learner
 from driftline.core.output import Alert, Outcome, Output
 from driftline.core.shard.state import Shard
@@ -31,8 +31,10 @@ SMALL = (
     (suspicion, "SHARES", (0.3, 0.6, 0.9)),
     (suspicion, "CALM", 3.0),
     (quarantine, "STRIDE", 3),
+    (distribution, "SAMPLE", 8),
+    (distribution, "STRIDE", 3),
 )
-"""Bounds of the test, so small that bursts are found within a run."""
+"""Bounds of what the guard tests, so small that bursts and shifts are found within a run."""
 USUAL, WRONG, AFTER = 24, 8, 12  # pairs before, in and after a burst
 FIRST_ID = 200
 _STOPPING = ("data_quality", "label_match", "guard", "kpi", "model_failure")

@@ -269,6 +269,8 @@ def _guarded(
             said, known = (None, 0) if second is None or answer is None else (answer.prediction, second.learner.known)
         return said.ahead if isinstance(said, Several) else None, known
 
+    if ladder.compares:
+        kept.outputs.follow(learner.generation)
     room = event.event_id not in kept.held
     passed = ladder.judge_ahead(
         kept, forecasts, found, draft, finite, event.features, learner.known, ask, room=room

@@ -10,7 +10,7 @@ round.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import fsum, inf, isfinite
 from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
@@ -25,7 +25,7 @@ from driftline.core.pipeline.guard import Constant, Fallback, GuardForm, SecondM
 from driftline.core.record import FeatureValue
 
 Ask: TypeAlias = Callable[[Instead], tuple[Sequence[float] | None, int]]  # as of `ladder`
-_OF_ALL: Final = frozenset({"finite", "untrained", "unfamiliar"})  # rungs that see no horizon
+_OF_ALL: Final = frozenset({"finite", "untrained", "unfamiliar", "distribution"})  # rungs that see no horizon
 _WORST: Final[tuple[Guard, ...]] = ("withheld", "fallback", "clipped", "flagged", "served")
 
 
@@ -121,6 +121,10 @@ class AheadLadder(Ladder):
         kept.predicted()
         climb = _Climb(self.rungs, forecasts, found, draft, finite, ask)
         case = self.rungs.case
+        case.distance = 0.0
+        said = self._said(forecasts, draft) if self._latest else None
+        if said is not None:
+            climb.distance = kept.outputs.take(said, self._latest)
         if self.knows:
             case.features, case.known = values, kept.known
         if finite == "fallback":
@@ -134,7 +138,18 @@ class AheadLadder(Ladder):
             kept.trip(trip.rung)
         good = passed.guard in ("served", "clipped", "flagged")
         kept.clean = min(CLEAN, kept.clean + 1) if good else 0
+        if said is not None and passed.guard == "served":
+            kept.outputs.accept(said)
         return passed
+
+    def _said(self, forecasts: Forecasts, draft: Draft) -> float | None:
+        """How far a forecast is from the season before on average, in units of the series' swing; None of nothing."""
+        asked = forecasts.latest
+        if asked is None:
+            return None
+        off = [seen - base for seen, base in zip(draft.seen, asked.bases, strict=True) if seen is not None]
+        said = fsum(off) / len(off) / asked.scale if off else inf
+        return said if isfinite(said) else None
 
 
 class _Climb:
@@ -142,6 +157,7 @@ class _Climb:
 
     Attributes:
         trips: of all horizons so far, in order.
+        distance: of the latest forecasts from those of the reference.
     """
 
     def __init__(
@@ -160,12 +176,13 @@ class _Climb:
         self._level = None if found.series.level is None else Level.load(found.series.level)
         self._others: dict[Instead, tuple[Sequence[float | None], int]] = {}  # what other models said
         self.trips: list[Trip] = []
+        self.distance = 0.0
 
     def one(self, place: int, learned: int) -> None:
         """Judge one horizon, by its place from 0."""
         limits, value, case, horizon = self._limits, self._values[place], self._limits.case, place + 1
         low, high = self._lower[place], self._upper[place]
-        case.value, case.learned = value, learned
+        case.value, case.learned, case.distance = value, learned, self.distance
         case.width = None if low is None or high is None else high - low
         case.near = () if self._level is None else (self._level.at(self._found.slot + horizon), self._level.middle)
         if value is None:
@@ -216,6 +233,7 @@ class _Climb:
     def _replace(self, place: int, order: Sequence[Fallback]) -> None:
         """The first fallback that may pass; nothing where none may."""
         limits, case = self._limits, self._limits.case
+        case.distance = 0.0
         for fallback in order:
             name, value, learned = self._said(fallback, place)
             if value is None or not isfinite(value):

@@ -99,6 +99,7 @@ class Ladder:
         self._key_now: bytes | None = None
         self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
+        self._several = task.classes and not task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
 
     def passes(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> bool:
@@ -110,22 +111,29 @@ class Ladder:
             learned: how many labels the model has learned.
         """
         value = prediction.value
-        self._begin(kept, event, value, learned)
+        self._begin(kept, event, prediction, learned)
         case = self._case
         for beyond in self._beyond:
             if beyond(case) is not None:
                 return False
         if kept.clean < CLEAN:
             kept.clean += 1
-        if value is not None:
-            if self._key_now is not None:
-                kept.accept(self._key_now, value, self._now_ms, self._season_ms, self._keys_max)
-            if self._latest:
-                kept.outputs.accept(value)
+        if value is not None and self._key_now is not None:
+            kept.accept(self._key_now, value, self._now_ms, self._season_ms, self._keys_max)
+        if self._latest and (said := self._said(prediction)) is not None:
+            kept.outputs.accept(said, classes=self._several)
         return True
 
-    def _begin(self, kept: Kept, event: Event, value: float | None, learned: int) -> None:
+    def _said(self, prediction: Prediction) -> LabelValue | None:
+        """What of a prediction is compared with earlier ones; None of nothing, and of a class that equals none."""
+        if not self._several:
+            return prediction.value
+        label = prediction.label
+        return None if isinstance(label, float) and not isfinite(label) else label
+
+    def _begin(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> None:
         """One more prediction: count it, and find what the rungs see of it."""
+        value = prediction.value
         self._key_now = key = self._key(kept, event) if self._remembers else None
         self._now_ms = time_ms = event.order_ms if event.time_ahead else event.time_ms
         kept.predicted()
@@ -136,11 +144,10 @@ class Ladder:
         if self.knows:
             case.features, case.known = event.features, kept.known
         case.distance = 0.0
-        if value is not None:
-            if self._share is not None:
-                case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
-            if self._latest:
-                case.distance = kept.outputs.take(value, self._latest)
+        if value is not None and self._share is not None:
+            case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
+        if self._latest and (said := self._said(prediction)) is not None:
+            case.distance = kept.outputs.take(said, self._latest)
 
     def judge(
         self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask: Ask, *, begun: bool = False
@@ -156,7 +163,7 @@ class Ladder:
         _, prediction, guard = predicted
         if not begun:
             if guard != "served":
-                self._begin(kept, event, prediction.value, learned)
+                self._begin(kept, event, prediction, learned)
             elif self.passes(kept, event, prediction, learned):
                 return Judged(prediction, guard, (), None, self._series(kept, self._key_now)) if self.stores else PASSED
         case, key, time_ms = self._case, self._key_now, self._now_ms

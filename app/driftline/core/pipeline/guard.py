@@ -180,9 +180,10 @@ class Distribution(Form):
 
     distance_max: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="greatest distance between the distributions of the latest predictions and of 1,000 earlier ones "
-        "that passed, from 0 to 1: the greatest difference of their cumulative shares"
+        "that passed, from 0 to 1: the greatest difference of their cumulative shares (of classes: the commonest "
+        "first; of forecasts: of their distances from the season before)"
     )
-    latest: Annotated[int, Field(ge=50, le=10_000)] = Field(
+    latest: Annotated[int, Field(ge=20, le=10_000)] = Field(
         default=200, description="number of predictions that are compared"
     )
     action: PlainAction = Field(default="flag", description=_WITHOUT_CLIP)
@@ -232,7 +233,7 @@ class GuardForm(Form):
         default=None, description="binary, and anomaly with a decision: limits of how many predictions are positive"
     )
     distribution: Distribution | None = Field(
-        default=None, description="limits of how unlike earlier predictions the latest ones are; not for forecasts"
+        default=None, description="limits of how unlike earlier predictions the latest ones are"
     )
     fallback: Annotated[
         tuple[Fallback, ...],

@@ -23,7 +23,7 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
         yield Problem("guard", None, "has no limits: add untrained, range or step, or remove it")
     if task is not None and ((task.classes and not task.probability) or task.slates):
         for name in guard.rungs:
-            if name not in ("untrained", "unfamiliar"):
+            if name not in ("untrained", "unfamiliar", *(() if task.slates else ("distribution",))):
                 text = f"is for numbers and probabilities; remove it for {task.name}"
                 yield Problem(f"guard.{name}", None, text)
     if task is not None:
@@ -48,8 +48,6 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
 def _ahead(guard: GuardForm, task: Task) -> Iterator[Problem]:
     """What is for forecasts alone, and what is not for them."""
     if task.ahead:
-        if guard.distribution is not None:
-            yield Problem("guard.distribution", None, "is not for forecasts, which differ by series; remove it")
         if guard.by:
             yield Problem(
                 "guard.by", list(guard.by), "is not for forecasts: their series are those of forecast.by; remove it"

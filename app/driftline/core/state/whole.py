@@ -74,10 +74,14 @@ def _kept(kept: Kept, like: Kept | None) -> bool:
 
 
 def _outputs(outputs: Outputs, like: Outputs | None) -> bool:
-    recent, bins = outputs.recent, outputs._counted([]) if outputs.edges else []
-    numbers = (*outputs.sample, *outputs.edges, *recent, outputs.distance)
+    recent, ranks = outputs.recent, outputs.ranks
+    bins = outputs._counted([]) if outputs.edges or ranks else []
+    said = (*outputs.sample, *recent)
+    numbers = (*(one for one in said if not isinstance(one, str)), *outputs.edges, outputs.distance)
+    of_one_kind = not outputs.edges or not (ranks or any(isinstance(one, str) for one in said))
     return (
         all(map(isfinite, numbers)) and sorted(outputs.edges) == outputs.edges and len(outputs.sample) < SAMPLE
+        and of_one_kind and list(ranks.values()) == list(range(len(ranks)))
         and len(outputs.usual) == len(bins) and all(count >= 0 for count in outputs.usual)
         and outputs.counts == (outputs._counted(recent) if bins else [])
         and 0 <= outputs.place <= max(0, len(recent) - 1)
