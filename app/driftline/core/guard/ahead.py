@@ -122,7 +122,7 @@ class AheadLadder(Ladder):
         climb = _Climb(self.rungs, forecasts, found, draft, finite, ask)
         case = self.rungs.case
         case.distance = 0.0
-        said = self._said(forecasts, draft) if self._latest else None
+        said = self._away(forecasts, draft) if self._latest else None
         if said is not None:
             climb.distance = kept.outputs.take(said, self._latest)
         if self.knows:
@@ -142,7 +142,7 @@ class AheadLadder(Ladder):
             kept.outputs.accept(said)
         return passed
 
-    def _said(self, forecasts: Forecasts, draft: Draft) -> float | None:
+    def _away(self, forecasts: Forecasts, draft: Draft) -> float | None:
         """How far a forecast is from the season before on average, in units of the series' swing; None of nothing."""
         asked = forecasts.latest
         if asked is None:
