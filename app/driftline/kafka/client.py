@@ -68,7 +68,9 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
 
 
 def unreachable(address: object, error: BaseException) -> UnreachableError:
-    """The error for a broker that does not answer."""
+    """The error for a broker that does not answer, or says that it will not."""
+    if advised := advice(error):
+        return UnreachableError(f"Kafka at {address} refused: {advised}")
     return UnreachableError(
         f"cannot reach Kafka at {address}: {str(error) or repr(error)}; start one with `driftline broker --kind "
         "embedded`, or set its address with --bootstrap or DRIFTLINE_BOOTSTRAP (and its security settings)"

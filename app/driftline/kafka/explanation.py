@@ -43,7 +43,7 @@ _ADVICE: dict[type[BaseException], str] = {
         f"message.timestamp.before.max.ms as `driftline topics check` says ({_ALTER} KEY=VALUE)"
     ),
     UnknownTopicOrPartitionError: "{topic} does not exist (any more); create it with `driftline topics create -p FILE`",
-    TopicAuthorizationFailedError: "this user may not use {topic}; grant READ and WRITE on the pipeline's topics",
+    TopicAuthorizationFailedError: "this user may not use {topic}; grant the rights that docs/security.md lists",
     GroupAuthorizationFailedError: "this user may not use the pipeline's group; grant READ on driftline-<pipeline>",
     InconsistentGroupProtocolError: (
         "the pipeline's consumer group has members that are not workers of this version (0.2.0 or another program); "
@@ -64,13 +64,20 @@ _ADVICE: dict[type[BaseException], str] = {
 }
 
 
-def advice(error: BaseException, topic: str = "a topic of the pipeline") -> str:
+def advice(error: BaseException, topic: str = "") -> str:
     """What to do about an error of a broker, as text; empty where the error says all there is.
 
     Args:
-        topic: what was written or read.
+        topic: what was written or read; empty where only the error may know.
     """
     for kind in type(error).__mro__:
         if (advice_text := _ADVICE.get(kind)) is not None:
-            return f"{advice_text.format(topic=topic)} ({type(error).__name__})"
+            return f"{advice_text.format(topic=topic or _topic_of(error))} ({type(error).__name__})"
     return ""
+
+
+def _topic_of(error: BaseException) -> str:
+    """The topics that an error names; in words where it names none."""
+    named = error.args[0] if error.args else None
+    topics = [named] if isinstance(named, str) else sorted(map(str, named)) if isinstance(named, set | list) else []
+    return ", ".join(topics) or "a topic of the pipeline"

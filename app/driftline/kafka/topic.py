@@ -360,7 +360,9 @@ def judge(pipeline: Pipeline, states: Mapping[str, TopicState], *, may_appear: b
     problems: list[TopicProblem] = []
     if not may_appear:
         problems += [
-            TopicProblem(name, f"is missing; create it with `driftline topics create -p FILE` ({kind})")
+            TopicProblem(
+                name, f"is missing; create it with `driftline topics create -p FILE` ({kind}), or let this user see it"
+            )
             for kind, name in wanted.items()
             if name not in states
         ]
