@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import structs
 
+from driftline.core.compact import compacted
 from driftline.core.guard.distribution import Outputs
 from driftline.core.guard.unfamiliar import Known, learn, nothing
 from driftline.core.output import Decision, HeldBack, Prediction, Rung
@@ -171,6 +172,7 @@ class Kept:
         while len(self.series) > keys_max:
             del self.series[next(iter(self.series))]
             self.evicted += 1
+            self.series = compacted(self.series, self.evicted, keys_max)
 
     def adopt(self, before: GuardForm | None, after: GuardForm | None) -> None:
         """Another guard is declared: series that it tells apart otherwise begin anew, and so do its counts lately."""

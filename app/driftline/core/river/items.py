@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
+from driftline.core.compact import compacted
+
 Floats = NDArray[np.float64]
 
 REFRESH: Final = 100  # requests between two fadings; inverses are recomputed then
@@ -161,6 +163,7 @@ class LinearItems(Items):
             if len(self._rows) >= self.items_max:
                 self._free.append(self._rows.pop(next(iter(self._rows))))
                 self.evicted += 1
+                self._rows = compacted(self._rows, self.evicted, self.items_max)
             row = self._free.pop() if self._free else len(self._rows)
             if row >= len(self._precision):
                 self._reserve(min(max(2 * row, _ROWS), self.items_max), self._precision.shape[1])
@@ -250,6 +253,7 @@ class Popularity(Items):
             if not number and len(self._seen) >= self.items_max:
                 del self._seen[next(iter(self._seen))]
                 self.evicted += 1
+                self._seen = compacted(self._seen, self.evicted, self.items_max)
             self._seen[item] = (number + 1.0, earned + reward)
             count, total, squares = count + 1.0, total + reward, squares + reward * reward
         self._requests += 1
