@@ -298,7 +298,9 @@ class Learner:
                     self.teach(self._model, values, label, time_ms)
                 else:
                     self._learn_one(values, label)
-        except Exception as error:
+        except STOPS:
+            raise
+        except BaseException as error:  # as in `score`
             raise InvariantError(
                 f"the model raised at a pair that it had learned before ({last_line(error)}), so it is not "
                 "deterministic: nothing that it did could be replayed. Mend the model, then start with --reset-state"
