@@ -25,7 +25,7 @@ help:
 	@echo 'make example CASE=fraud DATA=folder   a case on its real data, beside baselines (also spam, demand, recommend)'
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
-	@echo 'make bench     throughput and latency against plain loops, on a real Kafka'
+	@echo 'make bench     throughput and latency beside plain loops and other frameworks, on a real Kafka (BENCH_OPTIONS="--rounds 1 --pairs 2000")'
 	@echo 'make sim SEED=0 SEEDS=1000   simulated crashes and faults, seed by seed; SEED=random takes others each time'
 	@echo 'make sim-planted   faults planted in the engine, and the first seed that finds each'
 	@echo 'make chaos     workers and broker killed and stopped under load on a real Kafka (about 20 minutes)'
@@ -103,8 +103,18 @@ fuzz: dev
 	$(BIN)/python -W ignore -m tests.fuzz.frozen --inputs 20000 $(if $(filter-out random,$(SEED)),--seed $(SEED))
 	$(BIN)/python -W ignore -m tests.fuzz.outputs --inputs $(INPUTS) $(if $(filter-out random,$(SEED)),--seed $(SEED))
 
-bench: dev
-	$(BIN)/python -m benchmarks
+# What we compare with asks for other versions than constraints.txt pins, so it has an environment of its own.
+BENCH := build/bench
+OF_PEERS := confluent-kafka|pydantic|pydantic_core|protobuf
+$(BENCH)/.installed: $(VENV)/.installed-dev
+	rm -rf $(BENCH)
+	$(BIN)/python -m venv $(BENCH)
+	grep -viE '^($(OF_PEERS))==' constraints.txt > $(BENCH)/constraints.txt
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -c $(BENCH)/constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
 
 # The pins of constraints.txt, anew from the ranges of pyproject.toml.
 lock: $(VENV)/.created

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.history_cost [PAIRS] [ROUNDS]`. Both get the same bytes in the same order, in one process and in
 turns: decode, features, predict, keep until the label comes, learn, encode the score. Driftline does the rest of its
-work too: outcomes, metrics, drift detection, digests. `python -m benchmarks history` is the same with a real Kafka.
+work too: outcomes, metrics, drift detection, digests. `python -m benchmarks throughput --models history` has a real
+Kafka, and mixed data.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rich.table import Table
 
 from benchmarks import case, machine
+from benchmarks.model import MODELS
 from driftline.config import Settings, load_settings
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka
@@ -75,7 +76,7 @@ def measure(events: int, say: Callable[[str], None]) -> Report:
     with kafka.start(partitions=case.PARTITIONS) as broker:
         settings = load_settings({}, {"bootstrap": broker.bootstrap})
         stamp = int(time.time())
-        pipelines = {contender: case.pipeline(f"{contender}-{stamp}") for contender in CONTENDERS}
+        pipelines = {contender: MODELS["numbers"].pipeline(f"{contender}-{stamp}") for contender in CONTENDERS}
         for chosen in pipelines.values():
             asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS))
         with _working(pipelines, broker.bootstrap, core):
@@ -132,7 +133,10 @@ def _working(pipelines: dict[str, Pipeline], bootstrap: str, core: int | None) -
                 "events": topics.events,
                 "labels": topics.labels,
                 "scores": topics.scores,
-                "pairs": 10**9,  # more than will come
+                "model": "numbers",
+                "delivery": "exactly_once",
+                "scored": 10**9,  # more than will come
+                "learned": 10**9,
                 "core": core,
             }
             command = machine.command(contender, asked)

@@ -7,14 +7,17 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from driftline.core.model.fast.weighted import arithmetic
 from driftline.devbroker.java import kafka_version
 
-PACKAGES = ("aiokafka", "faust-streaming", "river", "orjson", "msgspec", "numpy")
+PACKAGES = (
+    "aiokafka", "confluent-kafka", "bytewax", "quixstreams", "faust-streaming", "river", "orjson", "msgspec", "numpy",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -41,7 +44,10 @@ def pin(core: int | None) -> None:
 def versions() -> dict[str, str]:
     """What was run."""
     found = {"python": platform.python_version(), "kafka": kafka_version(), "arithmetic": arithmetic}
-    return found | {name: version(name) for name in PACKAGES}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # what is compared with need not be there
+            found[name] = version(name)
+    return found
 
 
 def command(module: str, options: dict[str, Any]) -> list[str]:

@@ -6,21 +6,18 @@ and are taken of what a pair costs without it.
 
 from __future__ import annotations
 
-import asyncio
 import pstats
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from benchmarks import case, machine, throughput
-from benchmarks.case import Kind
+from benchmarks.model import MODELS
 from driftline.config import load_settings
 from driftline.devbroker import kafka
 
@@ -80,27 +77,27 @@ class Report:
         return {"stages": [asdict(one) for one in self.stages], "setting": self.setting}
 
 
-def measure(pairs: int, say: Callable[[str], None], *, shards: int, kind: Kind) -> Report:
+def measure(pairs: int, say: Callable[[str], None], *, shards: int, name: str) -> Report:
     """Run the worker twice on the same records: as it is, and under the profiler.
+
+    Args:
+        name: of the model.
 
     Raises:
         RuntimeError: it failed, or did not score and learn all.
     """
     core, _ = machine.split_cores()
-    chosen, stamp = partial(case.pipeline, kind=kind), int(time.time())
     say("starting Kafka")
     with kafka.start(partitions=case.PARTITIONS) as broker, tempfile.TemporaryDirectory() as folder:
-        settings = load_settings({}, {"bootstrap": broker.bootstrap})
-        say(f"producing {pairs:,} events with their labels")
-        inputs = asyncio.run(throughput.produce(settings, chosen(f"input-{stamp}"), pairs, kind))
+        bench = throughput.Bench(load_settings({}, {"bootstrap": broker.bootstrap}), core, shards)
+        given = bench.produce(name, MODELS[name].pairs(pairs), say)
         say("running a worker")
-        plain = throughput.timed(settings, "driftline", chosen(f"plain-{stamp}", *inputs), pairs, core, shards, kind)
+        plain, _ = bench.timed(given, throughput.OURS)
         say("running one under the profiler")
         profile = str(Path(folder) / "profile")
-        pipeline = chosen(f"profiled-{stamp}", *inputs)
-        throughput.timed(settings, "driftline", pipeline, pairs, core, shards, kind, profile=profile)
-        found = stages_of(profile, pairs, plain["cpu_s"] / pairs * 1e6)
-    setting = {"pairs": pairs, "shards": shards, "model": pipeline.model, "versions": machine.versions()}
+        bench.timed(given, throughput.OURS, profile)
+        found = stages_of(profile, given.pairs, plain["cpu_s"] / given.pairs * 1e6)
+    setting = {"pairs": given.pairs, "shards": shards, "model": given.model.title, "versions": machine.versions()}
     return Report(found, setting)
 
 

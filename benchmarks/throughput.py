@@ -1,238 +1,291 @@
-"""Pairs a second of Driftline, of a bare aiokafka loop and of a plain Faust app, in the same minutes.
+"""Pairs a second, and CPU time a pair, of Driftline and of what else one could use, by model, on a real Kafka.
 
-Each round runs all three, in turn first; a ratio is taken within its round, and the median over the rounds is what
-counts.
+A table of subjects times models (`benchmarks.model`). Each round runs all subjects on the same records, in turn first;
+ratios are taken within a round, and the median over the rounds is what counts. Whoever is not installed is left out,
+and the report says so. Of each run it is checked that every event has one readable score, that every pair was learned,
+and that the scores are as good as those of River alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from rich.table import Table
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks import case, machine
-from benchmarks.case import Kind
+from benchmarks.model import MODELS, Made, Model, Scores
 from driftline.config import Settings, load_settings
 from driftline.core.pipeline import Pipeline
 from driftline.devbroker import kafka
-from driftline.ingest.feed import RowSender
 from driftline.kafka import topic
 
-CONTENDERS = ("driftline", "bare", "agent")
-NAMES = {"driftline": "Driftline", "bare": "bare aiokafka loop", "agent": "Faust agents"}
-TARGETS = {"agent": 12.0, "bare": 0.6}  # Driftline's rate over theirs, at least
-TIMEOUT_S = 300.0
+TIMEOUT_S: Final = 300.0
+Topics = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is measured.
+
+    Args:
+        module: its program in `benchmarks.contender`.
+        needs: the package that it takes.
+        promises: what becomes of scores when it is killed.
+        asks: its own word for that.
+    """
+
+    title: str
+    module: str
+    needs: str
+    promises: str
+    asks: str = ""
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.needs) is not None
+
+
+OURS: Final = "driftline"
+ALONE: Final = "river"
+SUBJECTS: Final[dict[str, Subject]] = {
+    OURS: Subject("Driftline, exactly once", "driftline", "driftline", "exactly once", "exactly_once"),
+    "driftline-alo": Subject("Driftline, at least once", "driftline", "driftline", "at least once", "at_least_once"),
+    "aiokafka": Subject("a bare aiokafka loop", "bare", "aiokafka", "nothing"),
+    "confluent": Subject("a bare confluent-kafka loop", "confluent", "confluent_kafka", "nothing"),
+    "bytewax": Subject("Bytewax", "flow", "bytewax", "nothing, without a recovery store"),
+    "quix": Subject("Quix Streams, at least once", "quix", "quixstreams", "at least once", "at-least-once"),
+    "quix-eos": Subject("Quix Streams, exactly once", "quix", "quixstreams", "exactly once", "exactly-once"),
+    "faust": Subject("Faust agents", "agent", "faust", "at least once"),
+    ALONE: Subject("River alone, without Kafka", "alone", "river", "nothing"),
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One contender in one round.
+    """One subject with one model in one round.
 
     Args:
         rate: pairs a second, by the wall clock.
         cpu_us: CPU time of its process a pair, in microseconds: less moved by other load on the machine.
         held: share of the time in which it was ready to run and something else had its core; much of it means that
             the machine was not quiet, and the rate says little.
+        quality: of its scores, as they were served; see `benchmarks.model`. Loops that read two topics in whatever
+            order they come serve what a model says that has learned more or less than it could have.
+        fitted: quality of the model in the end; Driftline's is not asked for.
     """
 
-    contender: str
+    model: str
+    subject: str
     round: int
     pairs: int
     rate: float
     cpu_us: float
     held: float
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Driftline's rate over a rival's, within rounds; and the same by CPU time."""
-
-    rival: str
-    median: float
-    least: float
-    most: float
-    target: float
-    by_cpu: float
-
-    @property
-    def met(self) -> bool:
-        return self.median >= self.target
+    quality: float
+    fitted: float | None
 
 
 @dataclass(frozen=True)
 class Report:
     runs: list[Run]
-    ratios: list[Ratio]
     setting: dict[str, Any]
+    skipped: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        ratios = [{**asdict(ratio), "met": ratio.met} for ratio in self.ratios]
-        return {"runs": [asdict(run) for run in self.runs], "ratios": ratios, "setting": self.setting}
+        return asdict(self)
 
 
-def measure(
-    rounds: int,
-    pairs: int,
-    agent_pairs: int,
-    say: Callable[[str], None],
-    *,
-    shards: int = case.SHARDS,
-    kind: Kind = "numbers",
-) -> Report:
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured.
+
+    Args:
+        pairs: events with labels of the benchmark's own model; others get a share (`Model.share`).
+        minutes: no round begins that would not end within so long, the first apart.
+    """
+
+    rounds: int
+    pairs: int
+    minutes: float = 30.0
+    models: Sequence[str] = tuple(MODELS)
+    subjects: Sequence[str] = tuple(SUBJECTS)
+    shards: int = case.SHARDS
+
+
+def measure(asked: Asked, say: Callable[[str], None]) -> Report:
     """Run it all on a Kafka of its own.
 
-    Args:
-        pairs: events with their labels, for Driftline and the bare loop.
-        agent_pairs: the same for the Faust app, which is slow.
-        say: told of each step.
-        shards: of Driftline.
-        kind: of the pipeline; the Faust app runs `numbers` only. With `history` the bare loop computes them by hand.
-
     Raises:
-        RuntimeError: a contender failed, or did not score and learn all.
+        RuntimeError: a subject failed, did not score and learn all, or scored worse than River.
     """
     core, broker_core = machine.split_cores()
-    contenders = CONTENDERS if kind == "numbers" else CONTENDERS[:2]
-    chosen = partial(case.pipeline, kind=kind)
+    subjects = [name for name in asked.subjects if SUBJECTS[name].installed]
+    skipped = [
+        f"{SUBJECTS[name].title} is left out: {SUBJECTS[name].needs} is not installed (make bench installs it)"
+        for name in asked.subjects
+        if name not in subjects
+    ]
+    for sentence in skipped:
+        say(sentence)
     say("starting Kafka")
+    begun_s, runs = time.monotonic(), list[Run]()
     with kafka.start(partitions=case.PARTITIONS) as broker:
-        settings = load_settings({}, {"bootstrap": broker.bootstrap})
-        stamp = int(time.time())
-        inputs = {}
-        for count in {pairs, agent_pairs} if "agent" in contenders else {pairs}:
-            say(f"producing {count:,} events with their labels")
-            inputs[count] = asyncio.run(produce(settings, chosen(f"input{count}-{stamp}"), count, kind))
-        runs = []
-        for number in range(1, rounds + 1):
-            for place in range(len(contenders)):
-                contender = contenders[(place + number - 1) % len(contenders)]
-                count = agent_pairs if contender == "agent" else pairs
-                name = f"{contender}-{stamp}-{number}"
-                found = timed(settings, contender, chosen(name, *inputs[count]), count, core, shards, kind)
-                wall_s, cpu_s, held_s = found["wall_s"], found["cpu_s"], found["held_s"]
-                run = Run(contender, number, count, count / wall_s, cpu_s / count * 1e6, held_s / wall_s)
-                say(f"round {number}: {NAMES[contender]}: {run.rate:,.0f} pairs/s")
-                runs.append(run)
+        bench = Bench(load_settings({}, {"bootstrap": broker.bootstrap}), core, asked.shards)
+        inputs = {name: bench.produce(name, MODELS[name].pairs(asked.pairs), say) for name in asked.models}
+        for number in range(1, asked.rounds + 1):
+            round_s = time.monotonic()
+            for name in asked.models:
+                for place in range(len(subjects)):
+                    run = bench.run(inputs[name], subjects[(place + number - 1) % len(subjects)], number)
+                    say(f"round {number}: {name}, {SUBJECTS[run.subject].title}: {run.rate:,.0f} pairs/s")
+                    runs.append(run)
+            now_s = time.monotonic()
+            if now_s - begun_s + (now_s - round_s) > asked.minutes * 60:
+                break
+    check_quality(runs)
     setting = {
         "versions": machine.versions(),
-        "core": core,
-        "broker_core": broker_core,
+        "cores": [core, broker_core],
+        "rounds": max(run.round for run in runs),
         "partitions": case.PARTITIONS,
-        "shards": shards,
-        "model": chosen("any").model,
-        "features": len(chosen("any").event.features),
-        "metrics": list(case.METRICS),
-        "drift": [watch.detector for watch in case.pipeline("any").drift.error],
-        "delivery": {"driftline": "exactly_once", "bare": "none promised", "agent": "at_least_once"},
+        "shards": asked.shards,
+        "pairs": {name: MODELS[name].pairs(asked.pairs) for name in asked.models},
         "timed": "from the first record in hand to all pairs learned and all scores acknowledged",
     }
-    return Report(runs, ratios(runs), setting)
+    return Report(runs, setting, skipped)
 
 
-def ratios(runs: list[Run]) -> list[Ratio]:
-    """Driftline against each rival, round by round."""
-    found = []
-    for rival, target in TARGETS.items():
-        if not any(run.contender == rival for run in runs):
+def check_quality(runs: Sequence[Run]) -> None:
+    """Nobody is fast by doing something else: what is served by Driftline, and what models of loops are in the end.
+
+    Raises:
+        RuntimeError: it is worse or better than River's by more than the order of learning can explain.
+    """
+    for run in runs:
+        alone = next((one for one in runs if (one.model, one.subject) == (run.model, ALONE)), None)
+        if alone is None:
             continue
-        own = {run.round: run for run in runs if run.contender == "driftline"}
-        theirs = [run for run in runs if run.contender == rival]
-        rates = [own[run.round].rate / run.rate for run in theirs]
-        by_cpu = [run.cpu_us / own[run.round].cpu_us for run in theirs]
-        found.append(Ratio(rival, median(rates), min(rates), max(rates), target, median(by_cpu)))
-    return found
+        own, expected = (run.quality, alone.quality) if run.fitted is None else (run.fitted, alone.fitted or 0.0)
+        if abs(own - expected) > MODELS[run.model].within:
+            raise RuntimeError(
+                f"{run.subject} does not do the same work: with {run.model} its quality is {own:.3f}, and that of "
+                f"River alone {expected:.3f}"
+            )
 
 
-def tables(report: Report) -> list[Table]:
-    """For people."""
-    rates = Table(
-        title="Pairs a second (scored and learned) on one core; CPU time a pair; share of the time that others held it",
-        title_justify="left",
-    )
-    rates.add_column("round", justify="right")
-    contenders = [name for name in CONTENDERS if any(run.contender == name for run in report.runs)]
-    for contender in contenders:
-        rates.add_column(NAMES[contender], justify="right")
-        rates.add_column("CPU us", justify="right", style="dim")
-        rates.add_column("held", justify="right", style="dim")
-    for number in sorted({run.round for run in report.runs}):
-        row = [str(number)]
-        for contender in contenders:
-            run = next(run for run in report.runs if (run.contender, run.round) == (contender, number))
-            row += [f"{run.rate:,.0f}", f"{run.cpu_us:.1f}", f"{run.held:.0%}"]
-        rates.add_row(*row)
-    compared = Table(title="Driftline's rate over theirs, within a round", title_justify="left")
-    for head in ("against", "median", "min - max", "target", "", "by CPU time"):
-        compared.add_column(head, justify="left" if head == "against" else "right")
-    for ratio in report.ratios:
-        spread, met = f"{ratio.least:.2f} - {ratio.most:.2f}", "met" if ratio.met else "[red]missed"
-        compared.add_row(
-            NAMES[ratio.rival], f"{ratio.median:.2f}", spread, f">= {ratio.target:g}", met, f"{ratio.by_cpu:.2f}"
-        )
-    return [rates, compared]
+@dataclass(frozen=True)
+class Input:
+    """Records of a model, as they lie in Kafka."""
+
+    name: str
+    model: Model
+    topics: Topics
+    pairs: int
+    made: Sequence[Made]
 
 
-async def produce(settings: Settings, chosen: Pipeline, count: int, kind: Kind) -> tuple[str, str]:
-    """Write the inputs; returns the events' and the labels' topic."""
-    await topic.create(chosen, settings, partitions=case.PARTITIONS, shards=case.SHARDS, retention_ms=-1)
-    fed = await RowSender(chosen, settings, label_delay_ms=case.LABEL_DELAY_MS).run(case.samples(count, kind=kind))
-    if (fed.events, fed.labels) != (count, count):
-        raise RuntimeError(f"produced {fed.events} events and {fed.labels} labels, not {count} of each")
-    assert chosen.topics.labels is not None  # this pipeline has labels
-    return chosen.topics.events, chosen.topics.labels
-
-
-def timed(
-    settings: Settings,
-    contender: str,
-    chosen: Pipeline,
-    count: int,
-    core: int | None,
-    shards: int,
-    kind: Kind,
-    *,
-    profile: str | None = None,
-) -> dict[str, Any]:
-    """Run one contender, and see for ourselves that it scored and learned all.
+class Bench:
+    """Runs subjects on one Kafka.
 
     Args:
-        profile: a file for the profile of Driftline.
+        core: theirs; None where cores cannot be had apart.
     """
-    scores = chosen.topics.scores
-    asyncio.run(topic.create(chosen, settings, partitions=case.PARTITIONS, shards=shards, retention_ms=-1))
-    asked = {
-        "bootstrap": settings.bootstrap,
-        "name": chosen.name,
-        "events": chosen.topics.events,
-        "labels": chosen.topics.labels,
-        "kind": kind,
-        "scores": scores,
-        "pairs": count,
-        "partitions": case.PARTITIONS,
-        "core": core,
-        "profile": profile,
-    }
-    found = machine.run(contender, asked, TIMEOUT_S)
-    readable = asyncio.run(_scored(settings, scores))
-    if (found["scored"], found["learned"], readable) != (count, count, count):
-        raise RuntimeError(
-            f"{contender} scored {found['scored']}, learned {found['learned']} and published scores of {readable} "
-            f"events, not {count} each"
+
+    def __init__(self, settings: Settings, core: int | None, shards: int) -> None:
+        self.settings = settings
+        self._core, self._shards, self._stamp = core, shards, int(time.time())
+        self._count = 0
+
+    def produce(self, name: str, pairs: int, say: Callable[[str], None]) -> Input:
+        """Write the records of a model."""
+        model = MODELS[name]
+        chosen = model.pipeline(f"input-{name}-{self._stamp}")
+        say(f"producing {pairs:,} events for {name}")
+        made = list(model.records(pairs))
+        self._create(chosen)
+        asyncio.run(_send(self.settings, chosen, made))
+        labels = chosen.topics.labels if chosen.label is not None else None
+        return Input(name, model, (chosen.topics.events, labels), pairs, made)
+
+    def run(self, given: Input, subject: str, number: int) -> Run:
+        """One subject on these records."""
+        found, scores = self.timed(given, subject)
+        quality = found["quality"] if subject == ALONE else given.model.quality(scores, given.made)
+        wall_s, cpu_us = found["wall_s"], found["cpu_s"] / given.pairs * 1e6
+        held = found["held_s"] / wall_s
+        return Run(
+            given.name, subject, number, given.pairs, given.pairs / wall_s, cpu_us, held, quality, found.get("fitted")
         )
-    return found
+
+    def timed(self, given: Input, subject: str, profile: str | None = None) -> tuple[dict[str, Any], Scores]:
+        """Run one subject, and see for ourselves that it scored and learned all.
+
+        Args:
+            profile: a file for the profile of Driftline.
+
+        Returns:
+            What it reports, and the scores that a read_committed reader sees.
+        """
+        self._count += 1
+        chosen = given.model.pipeline(f"{subject}-{given.name}-{self._stamp}-{self._count}", given.topics)
+        self._create(chosen)
+        scored = given.pairs + given.model.closing
+        asked = {
+            "bootstrap": self.settings.bootstrap,
+            "name": chosen.name,
+            "model": given.name,
+            "events": given.topics[0],
+            "labels": given.topics[1],
+            "scores": chosen.topics.scores,
+            "delivery": SUBJECTS[subject].asks,
+            "pairs": given.pairs,
+            "scored": scored,
+            "learned": given.pairs,
+            "partitions": case.PARTITIONS,
+            "core": self._core,
+            "profile": profile,
+        }
+        found = machine.run(SUBJECTS[subject].module, asked, TIMEOUT_S)
+        scores = {} if subject == ALONE else asyncio.run(_scores(self.settings, chosen.topics.scores))
+        readable = scored if subject == ALONE else len(scores)
+        if (found["scored"], found["learned"], readable) != (scored, given.pairs, scored):
+            raise RuntimeError(
+                f"{subject} with {given.name} scored {found['scored']}, learned {found['learned']} and published "
+                f"scores of {readable} events, not {scored}, {given.pairs} and {scored}"
+            )
+        return found, scores
+
+    def _create(self, chosen: Pipeline) -> None:
+        asyncio.run(
+            topic.create(chosen, self.settings, partitions=case.PARTITIONS, shards=self._shards, retention_ms=-1)
+        )
 
 
-async def _scored(settings: Settings, scores: str) -> int:
-    """How many events have a score that a read_committed reader sees."""
+async def _send(settings: Settings, chosen: Pipeline, made: Sequence[Made]) -> None:
+    """Write records, each topic in order of time."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        sent = []
+        for one in made:
+            name = (chosen.topics.labels or "") if one.is_label else chosen.topics.events
+            value, key = orjson.dumps(one.document), b"%d" % one.number
+            sent.append(await producer.send(name, value, key=key, partition=one.partition, timestamp_ms=one.time_ms))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def _scores(settings: Settings, scores: str) -> Scores:
+    """The scores that a read_committed reader sees, by event."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
     )
@@ -241,10 +294,89 @@ async def _scored(settings: Settings, scores: str) -> int:
         places = [TopicPartition(scores, partition) for partition in range(case.PARTITIONS)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
-        seen: set[object] = set()
+        seen: dict[int, Any] = {}
         while any([await consumer.position(place) < ends[place] for place in places]):
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                seen.update(orjson.loads(record.value)["event_id"] for record in records)
-        return len(seen)
+                seen.update(
+                    (document["event_id"], document) for document in map(orjson.loads, (r.value for r in records))
+                )
+        return seen
     finally:
         await consumer.stop()
+
+
+# -- for people
+
+
+@dataclass(frozen=True)
+class Row:
+    """A subject with one model, over all rounds.
+
+    Args:
+        rate: pairs a second; cpu_us: CPU time a pair: median, least, most.
+        times: Driftline's pairs a second over theirs, within rounds: median, least, most.
+        by_cpu: the same by CPU time.
+    """
+
+    subject: str
+    rate: tuple[float, float, float]
+    cpu_us: tuple[float, float, float]
+    times: tuple[float, float, float] | None
+    by_cpu: float | None
+    quality: float
+
+
+def rows(report: Report, model: str) -> list[Row]:
+    """What a model's runs come to, by subject."""
+    runs = [run for run in report.runs if run.model == model]
+    ours = {run.round: run for run in runs if run.subject == OURS}
+    found = []
+    for subject in dict.fromkeys(
+        run.subject for run in sorted(runs, key=lambda run: list(SUBJECTS).index(run.subject))
+    ):
+        theirs = [run for run in runs if run.subject == subject]
+        compared = subject != OURS and ours
+        times = [ours[run.round].rate / run.rate for run in theirs] if compared else []
+        by_cpu = [run.cpu_us / ours[run.round].cpu_us for run in theirs] if compared else []
+        found.append(
+            Row(
+                subject,
+                _middle([run.rate for run in theirs]),
+                _middle([run.cpu_us for run in theirs]),
+                _middle(times) if times else None,
+                median(by_cpu) if by_cpu else None,
+                median(run.quality for run in theirs),
+            )
+        )
+    return found
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)
+
+
+def markdown(report: Report) -> str:
+    """All of it as tables, one for each model."""
+    parts = []
+    for model in dict.fromkeys(run.model for run in report.runs):
+        pairs = report.setting["pairs"][model]
+        parts.append(
+            f"**{model}**: {MODELS[model].title}; {pairs:,} pairs\n\n"
+            "| | CPU a pair, us | pairs a second | Driftline's rate over it | by CPU time | quality as served |\n"
+            "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(map(_line, rows(report, model)))
+        )
+    return "\n\n".join([*parts, *report.skipped]) + "\n"
+
+
+def _line(row: Row) -> str:
+    times = "" if row.times is None else "{:.2f} ({:.2f} - {:.2f})".format(*row.times)
+    by_cpu = "" if row.by_cpu is None else f"{row.by_cpu:.2f}"
+    cells = (
+        SUBJECTS[row.subject].title,
+        "{:,.1f} ({:,.1f} - {:,.1f})".format(*row.cpu_us),
+        "{:,.0f} ({:,.0f} - {:,.0f})".format(*row.rate),
+        times,
+        by_cpu,
+        f"{row.quality:.3f}",
+    )
+    return f"| {' | '.join(cells)} |"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from math import log2
+from statistics import fmean
 from typing import Any
 
 from benchmarks.contender.past import Past
@@ -21,14 +23,28 @@ class Work:
 
     Attributes:
         scored, learned: events and pairs, so far.
+        taught: number, features and truth of every pair.
     """
 
     def __init__(self) -> None:
         self.scored = self.learned = 0
+        self.taught: list[tuple[int, Document, Any]] = []
 
     def done(self, asked: Document) -> bool:
         """Whether all that the benchmark sent is scored and learned."""
         return bool(self.scored >= asked["scored"] and self.learned >= asked["learned"])
+
+    def quality(self) -> float:
+        """How good the model is in the end on the last quarter of the pairs, by number.
+
+        What was served while it learned also depends on the order in which the two topics were read.
+        """
+        last = max((number for number, _, _ in self.taught), default=0)
+        return fmean(self.worth(x, truth) for number, x, truth in self.taught if number >= 0.75 * last)
+
+    @abstractmethod
+    def worth(self, x: Document, truth: Any) -> float:
+        """Of the model's answer now."""
 
     @abstractmethod
     def event(self, document: Document, time_ms: int) -> Document:
@@ -81,6 +97,10 @@ class Pairs(Work):
             self._past.label(self._cards.pop(event_id), time_ms, truth)
         self._model.learn_one(x, truth)
         self.learned += 1
+        self.taught.append((event_id, x, truth))
+
+    def worth(self, x: Document, truth: Any) -> float:
+        return float((self._model.predict_proba_one(x).get(True, 0.0) > 0.5) == truth)
 
 
 class Series(Work):
@@ -110,6 +130,14 @@ class Series(Work):
     def label(self, document: Document, time_ms: int) -> None:
         raise ValueError("a forecast has no labels")
 
+    def quality(self) -> float:
+        """A model for each series: what they hold is the same however series are mixed."""
+        levels = [model.forecast(horizon=1)[0] for model in self._models.values()]
+        return fmean(levels) / 100
+
+    def worth(self, x: Document, truth: Any) -> float:
+        raise ValueError("forecasts are judged as they were served")
+
 
 class Slates(Work):
     """A classifier of clicks: items in the order of their odds; a request is learned when its wait is over.
@@ -128,8 +156,7 @@ class Slates(Work):
     def event(self, document: Document, time_ms: int) -> Document:
         event_id = document["id"]
         x = {name: document[name] for name in ("reader", "device", "evening")}
-        odds = {item: self._model.predict_proba_one({**x, "item": item}).get(True, 0.0) for item in self._items}
-        slate = sorted(self._items, key=lambda item: -odds[item])
+        slate = self._slate(x)
         self.scored += 1
         partition = event_id % len(self._waiting)
         self._waiting[partition].append((time_ms + self._wait_ms, event_id, x))
@@ -140,6 +167,13 @@ class Slates(Work):
         event_id = document["id"]
         self._clicks[event_id].add(document["item"])
         self._pass(1, event_id % len(self._waiting), time_ms)
+
+    def _slate(self, x: Document) -> list[str]:
+        odds = {item: self._model.predict_proba_one({**x, "item": item}).get(True, 0.0) for item in self._items}
+        return sorted(self._items, key=lambda item: -odds[item])
+
+    def worth(self, x: Document, truth: Any) -> float:
+        return gain(self._slate(x), truth)
 
     def _pass(self, topic: int, partition: int, time_ms: int) -> None:
         latest_ms = self._latest_ms
@@ -152,3 +186,9 @@ class Slates(Work):
                 for item in self._items:
                     self._model.learn_one({**x, "item": item}, item in clicks)
                 self.learned += 1
+                self.taught.append((event_id, x, clicks))
+
+
+def gain(slate: Sequence[str], clicks: set[str]) -> float:
+    """Clicks, each worth less the further down it is."""
+    return sum(1 / log2(place + 2) for place, item in enumerate(slate) if item in clicks)

@@ -6,59 +6,42 @@ import asyncio
 from typing import Any
 
 import faust
-from river.linear_model import LogisticRegression
-from river.preprocessing import StandardScaler
+import orjson
 
-from benchmarks.case import FEATURES
 from benchmarks.contender.stopwatch import Stopwatch, options
 from benchmarks.machine import pin
+from benchmarks.model import MODELS
 
 
 class Scorer:
     """The app's state, and what its two agents do."""
 
     def __init__(self, app: Any, asked: dict[str, Any]) -> None:
-        self.watch = Stopwatch()
-        self.pairs = asked["pairs"]
-        self.model = StandardScaler() | LogisticRegression()
-        self.waiting: dict[int, dict[str, float]] = {}
-        self.early: dict[int, bool] = {}
-        self.scored = self.learned = 0
+        self.watch, self.work = Stopwatch(), MODELS[asked["model"]].work()
         self.sent: list[Any] = []
-        self.all_learned = asyncio.Event()
-        self.scores = app.topic(asked["scores"], value_serializer="json")
-        app.agent(app.topic(asked["events"], value_serializer="json"))(self.score)
-        app.agent(app.topic(asked["labels"], value_serializer="json"))(self.label)
+        self.done = asyncio.Event()
+        self._asked = asked
+        self.scores = app.topic(asked["scores"], value_serializer="raw")
+        for topic, agent in ((asked["events"], self.score), (asked["labels"], self.label)):
+            if topic:
+                app.agent(app.topic(topic, value_serializer="raw"))(agent)
 
     async def score(self, events: Any) -> None:
-        async for event in events:
+        async for record in events.events():
             self.watch.begin()
-            event_id = event["id"]
-            features = {name: event[name] for name in FEATURES}
-            probability = self.model.predict_proba_one(features).get(True, 0.0)
-            value = {"event_id": event_id, "probability": probability}
-            self.sent.append(await self.scores.send(key=str(event_id), value=value))
-            self.scored += 1
-            label = self.early.pop(event_id, None)
-            if label is None:
-                self.waiting[event_id] = features
-            else:
-                self._learn(features, label)
+            score = self.work.event(orjson.loads(record.value), int(record.message.timestamp * 1000))
+            self.sent.append(await self.scores.send(key=record.message.key, value=orjson.dumps(score)))
+            self._look()
 
     async def label(self, labels: Any) -> None:
-        async for record in labels:
+        async for record in labels.events():
             self.watch.begin()
-            features = self.waiting.pop(record["id"], None)
-            if features is None:
-                self.early[record["id"]] = bool(record["label"])
-            else:
-                self._learn(features, bool(record["label"]))
+            self.work.label(orjson.loads(record.value), int(record.message.timestamp * 1000))
+            self._look()
 
-    def _learn(self, features: dict[str, float], label: bool) -> None:
-        self.model.learn_one(features, label)
-        self.learned += 1
-        if self.learned == self.pairs:
-            self.all_learned.set()
+    def _look(self) -> None:
+        if self.work.done(self._asked):
+            self.done.set()
 
 
 async def run(asked: dict[str, Any]) -> None:
@@ -75,11 +58,11 @@ async def run(asked: dict[str, Any]) -> None:
     )
     scorer = Scorer(app, asked)
     await app.start()
-    await scorer.all_learned.wait()
+    await scorer.done.wait()
     await asyncio.gather(*scorer.sent)
     scorer.watch.end()
     await app.stop()
-    scorer.watch.report(scorer.scored, scorer.learned)
+    scorer.watch.report(scorer.work.scored, scorer.work.learned, fitted=scorer.work.quality())
 
 
 if __name__ == "__main__":

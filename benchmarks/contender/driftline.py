@@ -1,4 +1,4 @@
-"""Driftline as its worker runs it: exactly once, journal, outcomes, metrics, drift detection, all on."""
+"""Driftline as its worker runs it: journal, outcomes, metrics, drift detection, all on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.case import pipeline
 from benchmarks.contender.stopwatch import Stopwatch, options
 from benchmarks.machine import pin
+from benchmarks.model import MODELS
 from driftline.config import load_settings
 from driftline.core.record import Source
 from driftline.engine.worker import Worker
@@ -69,16 +69,16 @@ class _Profiler(Stopwatch):
 
 async def run(asked: dict[str, Any]) -> None:
     watch = _Profiler(asked["profile"]) if asked.get("profile") else Stopwatch()
-    chosen = pipeline(asked["name"], asked["events"], asked["labels"], kind=asked.get("kind", "numbers"))
+    chosen = MODELS[asked["model"]].pipeline(asked["name"], (asked["events"], asked["labels"]), asked["delivery"])
     settings = load_settings({}, {"bootstrap": asked["bootstrap"]})
     worker = Worker(_Broker(watch, chosen, settings), chosen)
     working = asyncio.create_task(worker.run())
-    joined = 0
-    while joined < asked["pairs"] and not working.done():
+    scored = learned = 0
+    while (scored < asked["scored"] or learned < asked["learned"]) and not working.done():
         await asyncio.sleep(LOOK_EVERY_S)
-        joined = sum(runner.tally.outcomes["joined"] for runner in worker.runners.values())
+        scored = sum(runner.tally.scores for runner in worker.runners.values())
+        learned = sum(runner.tally.outcomes.total() for runner in worker.runners.values())
     watch.end()
-    scored = sum(runner.tally.scores for runner in worker.runners.values())
     learned = sum(runner.live.shard.learner.learned for runner in worker.runners.values() if runner.live)
     worker.stop()
     await working

@@ -28,14 +28,13 @@ class Stopwatch:
         """Everything is learned and acknowledged."""
         self._ended = _now()
 
-    def report(self, scored: int, learned: int) -> None:
+    def report(self, scored: int, learned: int, **more: float) -> None:
         """Print what was done and how long it took, as JSON."""
         if self._begun is None:
             raise RuntimeError("nothing was read")
         wall, cpu, held = (ended - begun for ended, begun in zip(self._ended, self._begun, strict=True))
-        print(
-            json.dumps({"scored": scored, "learned": learned, "wall_s": wall, "cpu_s": cpu, "held_s": held}), flush=True
-        )
+        found = {"scored": scored, "learned": learned, "wall_s": wall, "cpu_s": cpu, "held_s": held, **more}
+        print(json.dumps(found), flush=True)
 
 
 def _now() -> tuple[float, float, float]:
