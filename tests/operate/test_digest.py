@@ -118,13 +118,13 @@ def test_a_model_that_raised_at_a_pair_changes_no_figure() -> None:
 def test_the_card_of_a_model_that_raised_at_pairs_is_as_usual() -> None:
     chosen, made = corrected()
     failed = [structs.replace(one, kind="failed") if isinstance(one, Outcome) else one for one in made]
-    usual, other = _card(chosen, made), _card(chosen, failed)
+    usual, other = card_of(chosen, made), card_of(chosen, failed)
     assert usual.labels.coverage == pytest.approx(8 / 12)
     assert other.labels.outcomes == {"failed": sum(usual.labels.outcomes.values())}
     assert structs.replace(other, labels=structs.replace(other.labels, outcomes=usual.labels.outcomes)) == usual
 
 
-def _card(chosen: Pipeline, made: list[Output]) -> Card:
+def card_of(chosen: Pipeline, made: list[Output]) -> Card:
     cards, encoder = Cards(chosen, 1, None, whole=True), Encoder(chosen, 0)
     for one in sorted(made, key=lambda one: isinstance(one, Outcome)):  # scores come first
         document = orjson.loads(encoder.encode(one).value or b"")

@@ -198,7 +198,7 @@ def _kpi_segments(kpi: KpiFigure) -> Table | None:
 
 def _rules(card: Card) -> Table:
     rules = card.rules
-    rows = [("model", rules.model), ("features", ", ".join(rules.features))]
+    rows = [("model", " ".join(rules.model.split())), ("features", ", ".join(rules.features))]
     for name, value in (
         ("label", rules.label), ("decision", rules.decision), ("guard", rules.guard), ("learning", rules.learning),
         ("limits of metrics", rules.alerts or None),

@@ -283,7 +283,7 @@ def _covered(report: Report) -> str:
     else:
         metrics = f"Events from {_date(source.first_ms)} to {_date(source.last_ms)} UTC."
     if cost is None:
-        return f"{metrics} No costs were given."
+        return metrics if any(one.kpis for one in report.candidates) else f"{metrics} No costs were given."
     prices = (
         ("true positive", cost.tp),
         ("false positive", cost.fp),

@@ -225,7 +225,7 @@ class _Words:
     def _labels(self) -> Iterator[Line]:
         found = self._found
         for kind, count in sorted(found.outcomes.items()):
-            yield Line(f"{count:,} {kind}")
+            yield Line(f"{_BECAME.get(kind, kind)}: {count:,}.")
         if found.delays_ms:
             middle = sorted(found.delays_ms)[len(found.delays_ms) // 2]
             yield Line(f"Half of the labels came within {spoken(round_span(max(0, middle)))}.")
@@ -270,6 +270,18 @@ class _Words:
             yield Line(f"shard {one.shard}, {one.reason}{keys}.", _when(one.time_ms))
 
 
+_BECAME: Final = {
+    "joined": "Events that got their label",
+    "assumed": "Events without a label, for which one was assumed",
+    "expired": "Events that never got a label",
+    "orphan": "Labels that found no event",
+    "duplicate": "Labels of events that had one",
+    "late": "Labels that came after the wait",
+    "corrected": "Labels that were corrected",
+    "retracted": "Labels that were taken back",
+    "unretracted": "Labels to be taken back that had not come",
+    "failed": "Labels at which the model raised",
+}
 _GUARDED: Final = {
     "flagged": "served and marked",
     "clipped": "clipped to a limit",

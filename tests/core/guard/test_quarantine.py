@@ -358,14 +358,14 @@ UNKNOWN = "Either these labels are wrong or the world has changed; nothing shows
         ({"sure": 0.18, "unsure": 0.31}, UNKNOWN),
         ({"sure": 0.1, "unsure": 0.4}, "Evidence for a real change: mostly unsure predictions"),
         ({"inputs": ("features",)}, "Evidence for a real change: inputs changed"),
-        ({"where": "labels of partition 2", "share": 0.9}, "Evidence for faulty labels: 90.0% of the surplus come"),
+        ({"where": "labels of partition 2", "share": 0.9}, "Evidence for faulty labels: 90.0% of the surplus comes"),
     ],
 )
 def test_only_what_tells_faulty_labels_from_a_change_is_evidence(changes: dict[str, Any], evidence: str) -> None:
     plain = Burst(62, 24, 10.0, None, None, (), "", 0.0, 0, 0, 0, over=False)
     sentence = suspect_sign(small(), structs.replace(plain, **changes)).sentence
     assert f"They are learned anyway. {evidence}" in sentence
-    assert ("; 90.0% of the surplus come from word = b. They" in sentence) == ("word" in changes.get("where", ""))
+    assert ("; 90.0% of the surplus comes from word = b. They" in sentence) == ("word" in changes.get("where", ""))
 
 
 def test_an_alert_may_stop_learning_while_it_is_open() -> None:

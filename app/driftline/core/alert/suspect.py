@@ -146,7 +146,7 @@ def _place(burst: Burst) -> str:
     """Where most of those are that are more than usual, if that is one value of a feature."""
     if not burst.where or burst.where.startswith(PARTITION):
         return ""
-    return f"; {percent(burst.share)} of the surplus come from {burst.where}"
+    return f"; {percent(burst.share)} of the surplus comes from {burst.where}"
 
 
 def _done(pipeline: Pipeline, burst: Burst) -> str:
@@ -164,7 +164,7 @@ def _evidence(burst: Burst) -> str:
     """
     fault, change = [], []
     if burst.where.startswith(PARTITION):
-        fault.append(f"{percent(burst.share)} of the surplus come from {burst.where}")
+        fault.append(f"{percent(burst.share)} of the surplus comes from {burst.where}")
     if burst.inputs:
         change.append("inputs changed as well")
     if burst.sure is not None and burst.unsure is not None:
