@@ -22,7 +22,7 @@ IS_NEW := import sys; sys.exit(sys.version_info < (3, 11))
 help:
 	@echo 'make install   .venv with the driftline command'
 	@echo 'make demo      card fraud whose concept changes: watch the drift alert arrive'
-	@echo 'make example CASE=fraud DATA=folder   a case on its real data, beside baselines (also spam, demand, recommend)'
+	@echo 'make example CASE=fraud [DATA=folder]   a case on its real data, or on made ones (also spam, demand, recommend)'
 	@echo 'make test      all tests, those on a real Kafka too (they need Java 17, and Maven once)'
 	@echo 'make check     ruff, mypy, import rules, fast tests'
 	@echo 'make bench     throughput and latency beside plain loops and other frameworks, on a real Kafka (BENCH_OPTIONS="--rounds 1 --pairs 2000")'

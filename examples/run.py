@@ -1,7 +1,8 @@
 """`make example CASE=fraud|spam|demand|recommend DATA=folder`: a case on its real data, beside baselines.
 
-The folder holds the data under the name that it has where it comes from (`CASES`), plain or gzipped. Each command is
-printed before it runs, so that you can run it on your own data; the report is in `build/example-CASE`.
+The folder holds the data under the name that it has where it comes from (`CASES`), plain or gzipped. Without it, the
+data are those of the case's demo, made from a seed. Each command is printed before it runs, so that you can run it on
+your own data; the report is in `build/example-CASE`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,25 @@ CASES: Final = {
     ),
 }
 """By case, which files it looks for, the first that is there, and what they are."""
+
+
+MADE: Final = {
+    "fraud": ("payments.jsonl", ("--label", "is_fraud", "--baseline", "majority", "--alarms-per-day", "100")),
+    "spam": ("messages.jsonl", ("--label", "is_spam", "--baseline", "majority")),
+    "demand": ("sales.jsonl", ()),
+}
+"""By case, the file that its demo writes, and how it is read; of `recommend` as a log of one's own."""
+
+
+def on_made(case: str, folder: Path, out: Path) -> Iterator[list[str]]:
+    """What is run on data that are made first, in the folder."""
+    yield ["demo", "--case", case, "--write", str(folder)]
+    if case == "recommend":
+        yield from commands(case, folder / "requests.jsonl", out)
+        return
+    name, options = MADE[case]
+    written = ["-p", str(folder / "pipeline.yaml"), "--input", str(folder / name)]
+    yield ["backtest", *written, *options, "-o", str(out / "report")]
 
 
 def commands(case: str, data: Path, out: Path) -> Iterator[list[str]]:
@@ -75,18 +95,26 @@ def find(case: str, folder: Path) -> Path | None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2 or arguments[0] not in CASES:
-        print(f"make example CASE={'|'.join(CASES)} DATA=folder", file=sys.stderr)
+    if len(arguments) not in (1, 2) or arguments[0] not in CASES:
+        print(f"make example CASE={'|'.join(CASES)} [DATA=folder]", file=sys.stderr)
         return 2
-    case, folder = arguments[0], Path(arguments[1])
+    case = arguments[0]
+    out = OUT / f"example-{case}"
+    if len(arguments) == 1:
+        return run(on_made(case, out / "made", out), out)
+    folder = Path(arguments[1])
     data = find(case, folder)
     if data is None:
         patterns, what = CASES[case]
         print(f"{folder} has no {' or '.join(patterns)}: {what}; see examples/{case}/README.md", file=sys.stderr)
         return 2
-    out = OUT / f"example-{case}"
+    return run(commands(case, data, out), out)
+
+
+def run(every: Iterable[list[str]], out: Path) -> int:
+    """Run one command after the other, until one fails; returns its exit code."""
     out.mkdir(parents=True, exist_ok=True)
-    for command in commands(case, data, out):
+    for command in every:
         print(f"\n$ {shlex.join(['driftline', *command])}", flush=True)
         done = subprocess.run([sys.executable, "-m", "driftline", *command], check=False)
         if done.returncode:

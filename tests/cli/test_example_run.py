@@ -43,6 +43,21 @@ def test_its_commands_can_be_read(runner: ModuleType, tmp_path: Path, case: str)
         command.make_context(name, list(options))
 
 
+@pytest.mark.parametrize("case", FILES)
+def test_without_data_it_makes_some(runner: ModuleType, tmp_path: Path, case: str) -> None:
+    made = tmp_path / "made"
+    (first, *options), *others = runner.on_made(case, made, tmp_path)
+    assert (first, options) == ("demo", ["--case", case, "--write", str(made)])
+    made.mkdir()
+    for name in ("payments.jsonl", "messages.jsonl", "sales.jsonl", "requests.jsonl", "clicks.jsonl", "pipeline.yaml"):
+        (made / name).touch()
+    assert others
+    for name, *options in others:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        command.make_context(name, list(options))
+
+
 def test_it_says_what_is_missing(runner: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(runner.CASES) == set(FILES)
     assert runner.main(["demand", str(tmp_path)]) == 2
