@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 
-from driftline.cli.demand import DAY_MS, sales
+from driftline.cli.demand import DAY_MS, promoted, sales
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.output import Judged, Outcome
@@ -70,8 +70,12 @@ DAILY: dict[str, Any] = {
 
 
 def demand(stores: int, items: int, days: int, shift_at: int) -> Iterator[Row]:
-    for time_ms, event in sales(stores, items, days, shift_at, START_MS):
-        yield time_ms, {"series": f"{event['store']}-{event['item']}", "y": event["demand"], "promo": event["promo"]}
+    """Sales, with the promotion of the day, and those of the days after it as they are planned."""
+    horizons = range(1, DAILY["forecast"]["horizons"] + 1)
+    for place, (time_ms, event) in enumerate(sales(stores, items, days, shift_at, START_MS)):
+        day, (store, item) = place // (stores * items), divmod(place % (stores * items), items)
+        row = {"series": f"{event['store']}-{event['item']}", "y": event["demand"], "promo": event["promo"]}
+        yield time_ms, row | {f"promo_{h}": float(promoted(store, item, day + h)) for h in horizons}
 
 
 def kind(name: str, series: int = 20, days: int = 400, seed: int = 3) -> Iterator[Row]:
@@ -212,6 +216,9 @@ def measure_demand(stores: int, items: int, days: int, models: bool) -> None:
         say(named, run)
         if model == MODEL:
             say_after(run, START_MS + days // 2 * DAY_MS, DAY_MS)
+            planned = {**case, "features": {**case["features"], "promo_{h}": "number"}}
+            known = {"known_ahead": {"planned": "promo_{h}"}}
+            say(f"{named}, promotions known ahead", Run(pipeline_of(planned, named, transform="sqrt", **known), rows))
 
 
 @main.command("kinds")

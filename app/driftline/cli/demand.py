@@ -75,7 +75,7 @@ def sales(
     for day in range(days):
         for store in range(stores):
             for item in range(items):
-                promo = _promoted(seed, store, item, day)
+                promo = promoted(store, item, day, seed)
                 mean = sizes[store] * means[item] * _WEEKS[item % len(_WEEKS)][day % 7] * exp(trends[item] * day)
                 mean *= (PROMOTED if promo else 1.0) * (rise if day >= shift_at else 1.0)
                 demand = _count(random, mean * exp(random.gauss(0.0, _NOISE)))
@@ -92,7 +92,7 @@ def sales(
                 )
 
 
-def _promoted(seed: int, store: int, item: int, day: int) -> bool:
+def promoted(store: int, item: int, day: int, seed: int = 7) -> bool:
     """Whole weeks, and all stores of one region together."""
     return Random(f"{seed} {store % 5} {item} {day // 7}").random() < _PROMOTED_SHARE
 

@@ -2,7 +2,7 @@
 
 Every number of the past is a distance from the seasonal naive forecast of the step that is forecast, in units of the
 series' scale; so is what is learned. Declared features are those of the event after which the forecast is made;
-calendar features are those of the step that is forecast, which are known ahead.
+calendar features are those of the step that is forecast, and so is what that event knows ahead of it.
 
 What the past says of the next step differs within a cycle: at night the last value matters less than at noon. So each
 number of the past also comes multiplied by the cosine and the sine of the phase of each cycle, with which a linear
@@ -64,11 +64,14 @@ class Rows:
         self._turning = form.cycles
         self._shared = form.models == "shared"
         features = pipeline.event.features
+        places = {name: place for place, name in enumerate(features)}
+        self._planned = [(name, [places[one] for one in names]) for name, names in form.planned.items()]
+        ahead = {name for names in form.planned.values() for name in names}
         calendar = [(name, one) for name, one in features.items() if isinstance(one, CalendarFeature)]
         self._declared = [
             (name, place)
             for place, (name, one) in enumerate(features.items())
-            if not isinstance(one, CalendarFeature) and name != form.target
+            if not isinstance(one, CalendarFeature) and name != form.target and name not in ahead
         ]
         self._calendar = lru_cache(_TIMES_MAX)(
             lambda time_ms: tuple([(name, calendar_value(one, time_ms)) for name, one in calendar])
@@ -127,6 +130,10 @@ class Rows:
             row["horizon"] = horizon
         for name, number in self._declared:
             given = origin.features[number]
+            if given is not None:
+                row[name] = given
+        for name, by_horizon in self._planned:
+            given = origin.features[by_horizon[horizon - 1]]
             if given is not None:
                 row[name] = given
         row.update(self._calendar(time_ms))

@@ -8,7 +8,8 @@ Every number of the past is a distance in units of the series' scale. In order:
   values were above what is usual at their own time of the season. It says whether this is a good day;
 * each of them times the cosine and the sine of the phase of the first cycle (of the season, where there are none), once
   and twice around, and those cosines and sines: the past says something else at night than at noon;
-* calendar features of the step that is forecast, then 1, then the declared numbers of the event.
+* calendar features of the step that is forecast, then 1, then the declared numbers of the event, then what the event
+  says of the step that is forecast (`forecast.known_ahead`).
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class Vectors:
         self._declared = form.declared(pipeline.event.features)
         features = pipeline.event.features
         self._declared_names = [list(features)[place] for place in self._declared]
+        places = {name: place for place, name in enumerate(features)}
+        self._planned_names = list(form.planned)
+        self._planned = np.array([[places[name] for name in names] for names in form.planned.values()], dtype=np.intp)
         self._calendar = [name for name, one in features.items() if isinstance(one, CalendarFeature)]
         calendar = [one for one in features.values() if isinstance(one, CalendarFeature)]
         self._known = lru_cache(_TIMES_MAX)(lambda time_ms: self._known_at(time_ms, calendar))
@@ -59,7 +63,7 @@ class Vectors:
         past += ["excess", *(f"excess_{steps}" for steps in (_RECENT, *self._cycles, self._season))]
         waves = [f"{wave}_{self._turn}_{n}" for wave in ("cos", "sin") for n in range(1, self._harmonics + 1)]
         turned = [f"{name}_{wave}" for name in past for wave in waves]
-        return [*past, *turned, *waves, *self._calendar, CONSTANT, *self._declared_names]
+        return [*past, *turned, *waves, *self._calendar, CONSTANT, *self._declared_names, *self._planned_names]
 
     def _known_at(self, time_ms: int, calendar: Sequence[CalendarFeature]) -> tuple[float, ...]:
         """Cosines and sines of the phase of a step, then its calendar features."""
@@ -92,7 +96,19 @@ class Vectors:
         turned = (seen[:, :, None] * waves[:, None, :]).reshape(len(seen), -1)
         declared = np.array([[_number(row[place]) for place in self._declared] for row in features])
         declared = np.broadcast_to(declared.reshape(len(features), -1), (len(seen), len(self._declared)))
-        return np.concatenate([seen, turned, known, np.ones((len(seen), 1)), declared], axis=1)
+        planned = self._planned_of(features, targets - origins)
+        return np.concatenate([seen, turned, known, np.ones((len(seen), 1)), declared, planned], axis=1)
+
+    def _planned_of(self, features: Sequence[Sequence[FeatureValue]], horizons: Places) -> Floats:
+        """What the events at the origins say of each step that is forecast."""
+        if not len(self._planned):
+            return np.zeros((len(horizons), 0))
+        rows = features if len(features) > 1 else [features[0]] * len(horizons)
+        made = [
+            [_number(row[place]) for place in self._planned[:, horizon - 1].tolist()]
+            for row, horizon in zip(rows, horizons.tolist(), strict=True)
+        ]
+        return np.array(made)
 
     def bases(self, origins: Places, targets: Places) -> Places:
         """Where the seasonal naive forecasts are taken from: as `core.forecast.row`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
 
 from driftline.core.error import Problem
 from driftline.core.notation import Count, Duration
@@ -13,6 +13,8 @@ from driftline.core.pipeline.feature import AnyFeature, By, CalendarFeature, Fea
 from driftline.core.task import find_task
 
 HORIZONS_MAX: Final = 366
+HORIZON: Final = "{h}"
+"""In the name of a feature: it stands for one of each horizon."""
 _RING_MAX: Final = 20_000  # slots of each series
 _CELLS_MAX: Final = 1_000_000
 
@@ -66,9 +68,29 @@ class ForecastForm(Form):
         default=1_000, description="number of residuals, per horizon, from which intervals are computed"
     )
     least: float | None = Field(default=None, description="forecasts and intervals are not below this, as in 0")
+    known_ahead: dict[str, str] = Field(
+        default_factory=dict,
+        description="regressors: what is known of each step before it comes, as in {planned: 'promo_{h}'}: at horizon "
+        "h they see, as planned, the feature promo_1, promo_2, ... of the observation after which they forecast",
+    )
     series_max: Count = Field(
         default=10_000, description="most series, per shard; the least recently observed one is dropped"
     )
+
+    @model_serializer(mode="wrap")
+    def _short(self, write: SerializerFunctionWrapHandler) -> Any:
+        """Without what is not declared."""
+        written = write(self)
+        return written if self.known_ahead else {key: one for key, one in written.items() if key != "known_ahead"}
+
+    def ahead(self, pattern: str) -> list[str]:
+        """The features that say something of each horizon, in order."""
+        return [pattern.replace(HORIZON, str(horizon)) for horizon in range(1, self.horizons + 1)]
+
+    @property
+    def planned(self) -> dict[str, list[str]]:
+        """What is known ahead: by name, the features in the order of the horizons."""
+        return {name: self.ahead(pattern) for name, pattern in self.known_ahead.items()}
 
     @property
     def ring(self) -> int:
@@ -76,12 +98,16 @@ class ForecastForm(Form):
         return self.horizons + max(self.seasons, self.memory, 2) * self.season
 
     def declared(self, features: Mapping[str, AnyFeature]) -> list[int]:
-        """The places of the declared numbers of an event that `SeasonalRegression` sees: all but the target and the
-        calendar, which it sees of the step that is forecast."""
+        """The places of the declared numbers of an event that `SeasonalRegression` sees as they are: all but the
+        target, and what it sees of the step that is forecast: the calendar, and what is known ahead."""
+        ahead = {name for names in self.planned.values() for name in names}
         return [
             place
             for place, (name, one) in enumerate(features.items())
-            if not isinstance(one, CalendarFeature) and name != self.target and one.type in ("number", "boolean")
+            if not isinstance(one, CalendarFeature)
+            and name != self.target
+            and name not in ahead
+            and one.type in ("number", "boolean")
         ]
 
 
@@ -110,6 +136,38 @@ def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]
     if form.transform != "none" and form.least is not None and form.least < 0:
         yield Problem("forecast.least", form.least, f"must be 0 or more with transform: {form.transform}")
     yield from _fields(form, draft)
+    yield from _ahead(form, draft)
+
+
+def _ahead(form: ForecastForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is known ahead must be declared, for each horizon, as a number that comes with the observation."""
+    event = draft.get("event")
+    if event is None:
+        return
+    features: Mapping[str, AnyFeature] = event.features
+    for name, pattern in form.known_ahead.items():
+        place = f"forecast.known_ahead.{name}"
+        if name in features or name in row_names(form, ahead=False):
+            yield Problem(place, None, "is the name of something else that regressors see; choose another one")
+        if HORIZON not in pattern:
+            text = f"must hold {HORIZON}, in the place of the horizon, as in 'promo_{HORIZON}'"
+            yield Problem(place, pattern, text)
+            continue
+        for one in form.ahead(pattern):
+            found = features.get(one)
+            if found is None:
+                text = (
+                    f"needs a feature {one} (and so on up to {form.ahead(pattern)[-1]}); declare them all as one: "
+                    f"event.features: {{'{pattern}': number}}"
+                )
+                yield Problem(place, pattern, text)
+                break
+            if isinstance(found, HistoryFeature | CalendarFeature) or found.type not in ("number", "boolean"):
+                yield Problem(place, pattern, f"{one} must be a number or a boolean of the event")
+                break
+            if one == form.target or one in form.by:
+                yield Problem(place, pattern, f"{one} is what is forecast, or names the series")
+                break
 
 
 def _fields(form: ForecastForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
@@ -141,15 +199,40 @@ def _fields(form: ForecastForm, draft: Mapping[str, Any]) -> Iterator[Problem]:
 def forecast_fields(draft: Mapping[str, Any]) -> tuple[str, ...]:
     """The declared fields that forecasting reads."""
     form: ForecastForm | None = draft.get("forecast")
-    return () if form is None else (*form.by, form.target)
+    if form is None:
+        return ()
+    return (*form.by, form.target, *(name for names in form.planned.values() for name in names))
 
 
-def row_names(form: ForecastForm | None) -> tuple[str, ...]:
-    """What a regressor sees beside the declared features."""
+def row_names(form: ForecastForm | None, *, ahead: bool = True) -> tuple[str, ...]:
+    """What a regressor sees beside the declared features.
+
+    Args:
+        ahead: what is known ahead too.
+    """
     if form is None:
         return ()
     past = ["last", "change", "level", "level_before"]
     past += [f"season_{number}" for number in range(2, form.seasons + 1)]
     past += ["usual", *(f"cycle_{steps}{what}" for steps in form.cycles for what in ("", "_change"))]
     waves = [f"{name}_{wave}_{steps}" for steps in form.cycles for wave in ("cos", "sin") for name in past]
-    return (*past, *waves, *(["horizon"] if form.models == "shared" else []))
+    known = form.known_ahead if ahead else ()
+    return (*past, *waves, *known, *(["horizon"] if form.models == "shared" else []))
+
+
+def write_out(features: Mapping[str, Any], forecast: Mapping[str, Any]) -> dict[str, Any]:
+    """Features whose name holds `{h}` as one for each horizon, in a file's content.
+
+    What cannot be written out is left as it is, for the rules to report.
+    """
+    horizons, made = forecast.get("horizons"), dict[str, Any]()
+    for name, one in features.items():
+        if HORIZON not in name or type(horizons) is not int or not 1 <= horizons <= HORIZONS_MAX:
+            made[name] = one
+            continue
+        for horizon in range(1, horizons + 1):
+            path = one.get("path") if isinstance(one, Mapping) else None
+            number = str(horizon)
+            of_horizon = {**one, "path": path.replace(HORIZON, number)} if isinstance(path, str) else one
+            made[name.replace(HORIZON, number)] = of_horizon
+    return made

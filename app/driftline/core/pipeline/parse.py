@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from driftline.core.error import PipelineError, Problem
 from driftline.core.notation import format_path
 from driftline.core.pipeline.feature import FORMS, Form
+from driftline.core.pipeline.forecast import write_out
 from driftline.core.pipeline.form import Pipeline
 from driftline.core.pipeline.intake import broken_intake_rules
 from driftline.core.signal import DIRECT, FEATURE_KEYS
@@ -185,6 +186,9 @@ def _fill_in(doc: dict[str, Any]) -> dict[str, Any]:
     supervised, judged = task is None or task.supervised, task is None or task.judged
     event = doc.get("event")
     if isinstance(event, Mapping):
+        features, forecast = event.get("features"), doc.get("forecast")
+        if isinstance(features, Mapping) and isinstance(forecast, Mapping):
+            event = {**event, "features": write_out(features, forecast)}
         doc["event"] = _write_out_event(event)
         if isinstance(doc.get(SLATES), Mapping):
             _add_shown(doc["event"], doc[SLATES])

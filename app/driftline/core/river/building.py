@@ -60,7 +60,7 @@ def build_model(pipeline: Pipeline) -> Any:
         return make_model(pipeline.model, pipeline.params, pipeline.seed)
     made = make_model(pipeline.model, pipeline.params, pipeline.seed)
     if isinstance(made, SeasonalNaive | SeasonalRegression):
-        made.begin(form.horizons, len(form.declared(pipeline.event.features)))
+        made.begin(form.horizons, len(form.declared(pipeline.event.features)) + len(form.known_ahead))
         return made
     if keeps_series(made):
         return PerSeries(made, form.horizons, form.series_max)
