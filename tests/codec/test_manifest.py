@@ -13,6 +13,7 @@ from driftline.codec.manifest import (
     CHUNK_BYTES,
     Manifest,
     chunk_key,
+    decode_index,
     decode_manifest,
     encode_manifest,
     manifest_key,
@@ -101,3 +102,12 @@ def test_of_absurd_fields_a_manifest_is_refused_or_its_numbers_have_successors()
             continue
         assert all(0 <= one <= COUNT_MAX for one in (found.slice_number, found.epoch, *found.positions.values())), what
     assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xc1", b"\xa1\xff", b"\x91\x95\x01\xc2\x00\x92\xa1\xff\x01\x90", b"\x91" * 5_000]
+)
+def test_what_is_no_index_is_refused(value: bytes) -> None:
+    """A digest that is no UTF-8 ended the worker at each start, where anyone may write snapshots."""
+    with pytest.raises(SnapshotError, match="index cannot be read"):
+        decode_index(value)

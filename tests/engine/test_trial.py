@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,9 +25,10 @@ from driftline.codec.write import Write
 from driftline.core.digest import digest_of
 from driftline.core.error import SnapshotError
 from driftline.core.fingerprint import versions
+from driftline.core.pickle.reader import slots_of
 from driftline.core.shard.state import Shard
 from driftline.core.signal import Signal
-from driftline.core.state.freeze import Frozen, dump_rest, load, view_of
+from driftline.core.state.freeze import Frozen, dump, dump_rest, load, view_of
 from driftline.engine.snapshot import read_shelf
 from driftline.engine.trial import check_works
 from driftline.operate.restoring import StateReader, thaw
@@ -195,4 +197,28 @@ def test_a_state_file_with_such_a_state_is_refused(name: str) -> None:
     manifest = SimpleNamespace(partition=0, versions=versions(), pipeline=pipeline_now.resolved())
     reader = cast("StateReader", SimpleNamespace(shard=lambda saved: frozen))
     with pytest.raises(StateFileError, match="it holds counts"):
+        thaw(reader, cast("SavedShard", SimpleNamespace(manifest=manifest)), pipeline_now, 0)
+
+
+@pytest.mark.parametrize("part", ["learner", "reactor", "quarantine"])
+def test_a_part_without_attributes_is_refused_as_it_is_read(part: str) -> None:
+    """What is read before the trial raised past those who skip a snapshot."""
+    shard = Shard(small(), 0)
+    whole = getattr(shard, part)
+    for name in {**getattr(whole, "__dict__", {}), **dict.fromkeys(slots_of(type(whole)))}:
+        bare = Shard(small(), 0)
+        delattr(getattr(bare, part), name)
+        with suppress(AttributeError):  # of what cannot be written so
+            frozen = dump(bare)
+            with suppress(SnapshotError):
+                check_works(load(shard.pipeline, 0, frozen))
+
+
+def test_a_state_file_that_raises_as_it_is_copied_is_refused() -> None:
+    pipeline_now = small(metrics=["ROCAUC"])
+    shard = Shard(pipeline_now, 0)
+    rest = dump_rest(shard, view_of(shard)).replace(b"revertible", b"revertiblf")
+    manifest = SimpleNamespace(partition=0, versions=versions(), pipeline=pipeline_now.resolved())
+    reader = cast("StateReader", SimpleNamespace(shard=lambda saved: Frozen(rest, [])))
+    with pytest.raises(StateFileError, match=r"does not work \(AttributeError"):
         thaw(reader, cast("SavedShard", SimpleNamespace(manifest=manifest)), pipeline_now, 0)

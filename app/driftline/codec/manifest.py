@@ -132,7 +132,7 @@ def decode_index(value: bytes) -> list[Row]:
     """
     try:
         rows = _decode_rows(value)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also msgspec's, and of text that is no UTF-8
         raise SnapshotError(f"the snapshot's index cannot be read ({error})") from error
     if any(part.size_bytes < 1 for row in rows for part in (row.body, row.marks)):
         raise SnapshotError("the snapshot's index lists an empty part: it was not written by Driftline")

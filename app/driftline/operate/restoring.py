@@ -202,10 +202,19 @@ def thaw(reader: StateReader, saved: SavedShard, pipeline: Pipeline, partition: 
         check_works(shard)
         if why is not None:
             _try(shard)
-    except (PipelineError, SnapshotError, _TrialError) as error:
+    except STOPS:
+        raise
+    except BaseException as error:  # a state of someone else may make anything raise anything
         there = f" It was {why}: restore it under {readers(manifest.versions)}." if why else ""
-        raise StateFileError(f"the state of shard {manifest.partition} cannot be used here: {error}.{there}") from error
+        raise StateFileError(
+            f"the state of shard {manifest.partition} cannot be used here: {_what(error)}.{there}"
+        ) from error
     return shard
+
+
+def _what(error: BaseException) -> str:
+    ours = isinstance(error, PipelineError | SnapshotError | _TrialError)
+    return str(error) if ours else f"it does not work ({type(error).__name__}: {error!s:.200})"
 
 
 def _under(shard: Shard, pipeline: Pipeline, partition: int) -> Shard:

@@ -161,6 +161,20 @@ def test_a_background_model_is_forgotten() -> None:
     assert shard.reactor.background is None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b'{"kind": "\xff"}\nx', b"\xff\nx", b'{"\xff": 1}\nx', b"[" * 100_000 + b"\nx", b"\nx", b"", b"\xff" * 10],
+)
+def test_a_file_that_is_no_text_is_refused(content: bytes) -> None:
+    """Anyone who may write to the control topic ended the worker with it, at each start."""
+    shard = Shard(small(), 0)
+    value = next(iter(parts(content or b"?", FIRST, 1_000_000)))
+    made = folded(shard, Decoder(small()).control(source("p.control", 0, value)))
+    assert reasons(made) == ["load_refused"]
+    with pytest.raises(UnfitError, match="not a model file"):
+        parse(content)
+
+
 # -- whole, and of one load
 
 

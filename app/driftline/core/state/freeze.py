@@ -273,10 +273,10 @@ def _shard(
         if name not in _MAY_BE_NONE and type(kept) is not type(fresh):
             raise SnapshotError(f"the snapshot's {name} is a {type(kept).__name__}")
         setattr(shard, name, kept)
-    good = shard.learner.good
-    background, copies = shard.reactor.background, (good, shard.quarantine.older, shard.quarantine.newer)
-    readable = [load_model(pipeline, one, "snapshot") for one in copies if one is not None]  # when they are needed
     try:
+        good, background = shard.learner.good, shard.reactor.background
+        copies = (good, shard.quarantine.older, shard.quarantine.newer)
+        readable = [load_model(pipeline, one, "snapshot") for one in copies if one is not None]  # when they are needed
         for model in (shard.learner.model, *readable, background.model if background is not None else None):
             if model is not None and (other := unlikeness(model, own)):
                 raise SnapshotError(f"the snapshot holds a model that {other}")
@@ -286,9 +286,9 @@ def _shard(
         if shard.forecasts is not None:
             shard.forecasts.attach(pipeline)
         shard.kpis.attach(pipeline)
-    except SnapshotError:
+    except (SnapshotError, *STOPS):
         raise
-    except Exception as error:
+    except BaseException as error:  # as in `_refusing`
         raise SnapshotError(f"the snapshot's model cannot be put to work ({type(error).__name__}: {error})") from error
     return shard
 

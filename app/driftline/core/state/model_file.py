@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from driftline.core.error import PipelineError, SnapshotError
+from driftline.core.fault import STOPS
 from driftline.core.fingerprint import readers, unreadable
 from driftline.core.model.learner import Learner
 from driftline.core.pickle.writer import check_depth
@@ -79,7 +80,7 @@ def parse(content: bytes) -> tuple[Trained, bytes]:
     end = content.find(b"\n", 0, MANIFEST_BYTES_MAX)
     try:
         document = msgspec.json.decode(content[:end]) if end > 0 else None
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also msgspec's, and of text that is no UTF-8
         document = None
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise UnfitError("this is not a model file; `driftline train` writes one")
@@ -89,7 +90,7 @@ def parse(content: bytes) -> tuple[Trained, bytes]:
         )
     try:
         manifest = msgspec.convert(document, Trained)
-    except msgspec.ValidationError as error:
+    except (ValueError, RecursionError) as error:
         raise UnfitError(f"the model file's manifest cannot be read ({str(error)[:100]}); train it again") from error
     frozen = content[end + 1 :]
     if len(frozen) != manifest.size_bytes or hashlib.sha256(frozen).hexdigest() != manifest.sha256:
@@ -144,9 +145,9 @@ def model_of(pipeline: Pipeline, frozen: bytes) -> Any:
         conform_model(model, learner.model, "model")
         learner.install(model)
         check_depth(learner.model)
-    except UnfitError:
+    except (UnfitError, *STOPS):
         raise
-    except Exception as error:  # an object without its attributes raises anything
+    except BaseException as error:  # an object without its attributes raises anything
         raise UnfitError(
             f"the file's model does not work ({type(error).__name__}: {str(error)[:100]}); train it again"
         ) from error
