@@ -343,7 +343,7 @@ def test_one_source_of_wrong_labels_is_named() -> None:
         made += fold(here, one, label(number, truth, at_ms, offset=number))
     (opened,) = alerts(made)
     assert opened.evidence["where"] == "word = b"
-    assert "come from word = b" in opened.sentence
+    assert "comes from word = b" in opened.sentence
 
 
 UNKNOWN = "Either these labels are wrong or the world has changed; nothing shows yet which."
