@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
+from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -212,35 +213,33 @@ def memory_kept_after_a_takeover() -> Iterator[None]:
         yield
 
 
-def _changed_when_read_back(change: Callable[[Shard], None]) -> AbstractContextManager[Any]:
-    """Every state that is read back is changed before it is used."""
+def _when_read_back(change: Callable[[Shard], None]) -> Callable[[], AbstractContextManager[None]]:
+    """A fault: every state that is read back is changed before it is used."""
 
-    def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
-        shard = yield from right(pipeline, partition, frozen)
-        change(shard)
-        return shard
+    def fault() -> Iterator[None]:
+        def loading(pipeline: Pipeline, partition: int, frozen: Frozen) -> Generator[None, None, Shard]:
+            shard = yield from right(pipeline, partition, frozen)
+            change(shard)
+            return shard
 
-    right = freeze.loading
-    return patch.object(recovery, "loading", loading)
+        right = freeze.loading
+        with patch.object(recovery, "loading", loading):
+            yield
+
+    return contextmanager(wraps(change)(fault))
 
 
-@contextmanager
-def dedupe_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def dedupe_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back remembers no event ids."""
-
-    def forget(shard: Shard) -> None:
-        shard.pending._forget_before(2**62)
-        shard.pending._remembered_floor = 0
-
-    with _changed_when_read_back(forget):
-        yield
+    shard.pending._forget_before(2**62)
+    shard.pending._remembered_floor = 0
 
 
-@contextmanager
-def series_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def series_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back remembers no last values for the guard."""
-    with _changed_when_read_back(lambda shard: shard.kept.series.clear()):
-        yield
+    shard.kept.series.clear()
 
 
 @contextmanager
@@ -250,33 +249,22 @@ def fallback_not_held_to_the_limits() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def untrained_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def untrained_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back takes every label for one that the model which serves has learned."""
-
-    def forget(shard: Shard) -> None:
-        shard.learner.began = 0
-
-    with _changed_when_read_back(forget):
-        yield
+    shard.learner.began = 0
 
 
-@contextmanager
-def budget_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def budget_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back has used nothing of the budget of alarms."""
-
-    def forget(shard: Shard) -> None:
-        shard.budget.used = 0
-
-    with _changed_when_read_back(forget):
-        yield
+    shard.budget.used = 0
 
 
-@contextmanager
-def held_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def held_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back holds no predictions that wait for a person."""
-    with _changed_when_read_back(lambda shard: shard.kept.held.clear()):
-        yield
+    shard.kept.held.clear()
 
 
 @contextmanager
@@ -422,11 +410,10 @@ def keys_that_left_still_in_the_snapshot() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def decisions_forgotten_at_recovery() -> Iterator[None]:
+@_when_read_back
+def decisions_forgotten_at_recovery(shard: Shard) -> None:
     """A state that is read back does not know what people decided about predictions whose label is still to come."""
-    with _changed_when_read_back(lambda shard: shard.kept.decided.clear()):
-        yield
+    shard.kept.decided.clear()
 
 
 @contextmanager

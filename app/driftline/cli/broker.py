@@ -6,11 +6,11 @@ import asyncio
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 import click
 
+from driftline.cli.command.broker import Wanted
 from driftline.cli.echo import echo, show
 from driftline.cli.setting import settings_of
 from driftline.config import load_pipeline
@@ -25,21 +25,13 @@ class Stopped(BaseException):
     """A signal asked for the end; no error, so no `Exception`."""
 
 
-def broker(
-    kind: str,
-    port: int | None,
-    partitions: int,
-    data: Path | None,
-    pipeline_file: Path | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def broker(wanted: Wanted, as_json: bool) -> None:
     """What `driftline broker` does."""
-    _refuse_unfit(kind, port, partitions, data, pipeline_file)
+    _refuse_unfit(wanted)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        with _start(kind, port, partitions, data, pipeline_file, overrides) as node:
+        with _start(wanted) as node:
             _announce(node, as_json)
             _stay(node)
     except Stopped:
@@ -50,36 +42,30 @@ def broker(
     sys.exit(EXITED)
 
 
-def _refuse_unfit(kind: str, port: int | None, partitions: int, data: Path | None, pipeline_file: Path | None) -> None:
+def _refuse_unfit(wanted: Wanted) -> None:
     """Options that the embedded broker cannot follow."""
-    if kind != "embedded":
+    if wanted.kind != "embedded":
         return
-    if port is not None or data is not None:
+    if wanted.port is not None or wanted.data is not None:
         raise click.UsageError(
             "--port and --data need --kind kafka: the embedded broker picks its own port and stores nothing on disk"
         )
-    if partitions != embedded.AUTO_PARTITIONS and pipeline_file is None:
+    if wanted.partitions != embedded.AUTO_PARTITIONS and wanted.pipeline_file is None:
         raise click.UsageError(
             f"the embedded broker creates topics on first use, with {embedded.AUTO_PARTITIONS} partitions. For another "
             "number, name the pipeline with -p FILE, or run `driftline topics create -p FILE --partitions N`"
         )
 
 
-def _start(
-    kind: str,
-    port: int | None,
-    partitions: int,
-    data: Path | None,
-    pipeline_file: Path | None,
-    overrides: tuple[str, ...],
-) -> Node:
+def _start(wanted: Wanted) -> Node:
     """Start the broker and make the topics of the pipeline, if one is given."""
-    pipeline = None if pipeline_file is None else load_pipeline(pipeline_file, overrides)
-    if kind == "embedded":
+    file, partitions = wanted.pipeline_file, wanted.partitions
+    pipeline = None if file is None else load_pipeline(file, wanted.overrides)
+    if wanted.kind == "embedded":
         plans = [] if pipeline is None else plan(pipeline, max(partitions, pipeline.shards or 1))
-        return embedded.start({wanted.name: wanted.partitions for wanted in plans})
+        return embedded.start({topic.name: topic.partitions for topic in plans})
     echo("starting Apache Kafka (the first time, Maven downloads 43 MB)", err=True)
-    node = kafka.start(port=port, partitions=partitions, data=data)
+    node = kafka.start(port=wanted.port, partitions=partitions, data=wanted.data)
     try:
         if pipeline is not None:
             asyncio.run(create(pipeline, settings_of(bootstrap=node.bootstrap), partitions=partitions))

@@ -88,6 +88,15 @@ def together(name: str, form: type[Any]) -> Callable[[Command], Callable[..., An
     return gather
 
 
+def label_delay_option(text: str) -> Callable[[Command], Command]:
+    """`--label-delay`.
+
+    Args:
+        text: the help.
+    """
+    return click.option("--label-delay", "label_delay_ms", type=DURATION, default=0, metavar="DURATION", help=text)
+
+
 def form_options(command: Command) -> Command:
     """`--decimal` and `--time-format`: how a file writes numbers and times, where it does not show."""
     command = click.option(

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import json_option, kind_option, pipeline_option
+from driftline.cli.option import json_option, kind_option, pipeline_option, together
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which broker is started, and the pipeline whose topics it holds."""
+
+    kind: str
+    port: int | None
+    partitions: int
+    data: Path | None
+    pipeline_file: Path | None
+    overrides: tuple[str, ...]
 
 
 @click.command()
@@ -28,6 +41,7 @@ from driftline.cli.option import json_option, kind_option, pipeline_option
 )
 @pipeline_option
 @json_option
+@together("wanted", Wanted)
 @does("driftline.cli.broker:broker")
 def broker() -> None:
     """Run a local broker until SIGINT or SIGTERM. The first line printed is its address.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from driftline.cli.option import DURATION, MOMENT, form_options, together
+from driftline.cli.option import DURATION, MOMENT, form_options, label_delay_option, together
 
 if TYPE_CHECKING:
     from driftline.core.number import Decimal
@@ -24,14 +24,7 @@ _OPTIONS = (
     click.option("--time", metavar="FIELD", help="The event time field."),
     click.option("--start", "start_ms", type=MOMENT, help="With --input: time of the first row, if rows have no time."),
     click.option("--step", "step_ms", type=DURATION, help="With --input: time between rows [default: 1s]."),
-    click.option(
-        "--label-delay",
-        "label_delay_ms",
-        type=DURATION,
-        default=0,
-        metavar="DURATION",
-        help="With --input: how long after its event a label arrives.",
-    ),
+    label_delay_option("With --input: how long after its event a label arrives."),
     click.option("--events", type=_FILE, metavar="FILE", help="The events topic as JSON lines, may be gzipped (.gz)."),
     click.option("--labels", type=_FILE, metavar="FILE", help="The labels topic as JSON lines."),
     click.option("--label-time", metavar="FIELD", help="With --labels: the label time field."),

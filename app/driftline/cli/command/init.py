@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from driftline.cli.lazy import does
-from driftline.cli.option import DURATION, json_option, row_options, together
+from driftline.cli.option import json_option, label_delay_option, row_options, together
 from driftline.core.task import TASK_NAMES, TaskName
 
 
@@ -39,14 +39,7 @@ class Wanted:
     metavar="FILE",
     help="Output file, - for standard output [default: NAME.yaml].",
 )
-@click.option(
-    "--label-delay",
-    "label_delay_ms",
-    type=DURATION,
-    default=0,
-    metavar="DURATION",
-    help="How long after its event a label arrives, for the trial of models [default: at once].",
-)
+@label_delay_option("How long after its event a label arrives, for the trial of models [default: at once].")
 @click.option("--trial/--no-trial", "tried", default=True, help="Try models and baselines on the first rows.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option

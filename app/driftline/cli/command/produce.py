@@ -14,6 +14,7 @@ from driftline.cli.option import (
     Rows,
     bootstrap_option,
     json_option,
+    label_delay_option,
     pipeline_option,
     row_options,
     together,
@@ -68,14 +69,7 @@ def _check(rows: Rows, sending: Sending, **_: object) -> None:
     type=DURATION,
     help="Time between rows [default: 1s, or less so that the file spans at most a day].",
 )
-@click.option(
-    "--label-delay",
-    "label_delay_ms",
-    type=DURATION,
-    default=0,
-    metavar="DURATION",
-    help="How long after its event a label is sent, in event time [default: 0].",
-)
+@label_delay_option("How long after its event a label is sent, in event time [default: 0].")
 @click.option("--limit", type=click.IntRange(1), help="Send at most this many rows.")
 @click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows per second [default: max].")
 @json_option
