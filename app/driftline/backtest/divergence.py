@@ -49,7 +49,7 @@ class Reach:
             self._count += 1
 
     def scored(self, score: Score) -> None:
-        """A prediction: what the model said, whatever was served."""
+        """A prediction: of the model, whatever was served."""
         if not self._numeric:
             return
         served = (score.prediction.value,) if score.forecast is None else score.forecast.values
@@ -57,8 +57,8 @@ class Reach:
         for one in score.unserved:
             if one.name == MODEL:
                 made = one.ahead or (one.prediction.value,)
-        said = [one if one is not None else other for one, other in zip_longest(made, served)]
-        self._latest.extend([one for one in said if one is not None])
+        predicted = [one if one is not None else other for one, other in zip_longest(made, served)]
+        self._latest.extend([one for one in predicted if one is not None])
 
     @property
     def diverged(self) -> str | None:

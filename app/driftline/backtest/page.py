@@ -212,7 +212,7 @@ def _alone(report: Report) -> _Verdict:
         scored = (Markup("<b>{}</b> scored {:,} events").format(one.name, one.scored) for one in report.candidates)
         advice = "Without labels nothing can be measured: add a `label` section to the pipeline file."
         return _Verdict("", Markup("; ").join(scored), advice)
-    only = plot.told_first(report)
+    only = plot.baseline_of(report)
     metrics = ", ".join(f"{name} {number(only.metrics.get(name))}" for name in headline(report))
     naive, mase = only.metrics.get("NaiveMASE"), only.metrics.get("MASE")
     advice = "To see whether this beats something simple, add a second -p FILE, or --naive."

@@ -42,7 +42,7 @@ def in_parts(report: Report, metric: str) -> str:
     return f"{metric} (binned)" if metric in report.binned_in_parts else metric
 
 
-def told_first(report: Report) -> CandidateReport:
+def baseline_of(report: Report) -> CandidateReport:
     """The baseline, which has results where any candidate has."""
     return next((one for one in report.candidates if one.name == report.baseline), report.candidates[0])
 
@@ -241,7 +241,7 @@ def _band(figure: Figure, times: Sequence[Any], points: Sequence[Point]) -> None
 def delays(report: Report) -> Figure:
     """When labels came."""
     figure = _figure("Labels by delay", 340)
-    one = told_first(report)
+    one = baseline_of(report)
     total = sum(part.n for part in one.label_ages) or 1
     figure.add_trace(
         Bar(

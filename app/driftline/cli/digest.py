@@ -129,7 +129,7 @@ async def _end(broker: Broker, scores: Sequence[Place], watermark_ms: int | None
 
 
 async def _watermark(broker: Broker, journals: Sequence[Place], settings: Settings) -> int | None:
-    """The latest time that a shard believed; None where none has said."""
+    """The latest time that a shard believed; None where none has reported one."""
     latest_ms: int | None = None
     async for _, linked, _ in entries_of(broker, journals, settings):
         if isinstance(linked.entry, SliceEntry) and (time_ms := linked.entry.watermark_ms) is not None:

@@ -185,10 +185,10 @@ def _ahead(found: Explanation, ahead: Sequence[float | None]) -> Iterator[str]:
     forecast = found.served.get("forecast") or {}
     nothing = [None] * len(ahead)
     values, instead = forecast.get("values", nothing), forecast.get("instead", nothing)
-    for horizon, (said, value, name) in enumerate(zip(ahead, values, instead, strict=False), 1):
-        if said is not None and value != said:
+    for horizon, (forecast, value, name) in enumerate(zip(ahead, values, instead, strict=False), 1):
+        if forecast is not None and value != forecast:
             served = "nothing was served" if value is None else f"{_number(value)} was served"
-            yield f"horizon {horizon}: the model forecast {_number(said)}; {served}{f' ({name})' if name else ''}"
+            yield f"horizon {horizon}: the model forecast {_number(forecast)}; {served}{f' ({name})' if name else ''}"
 
 
 def _scored(value: Any, label: Any) -> str:

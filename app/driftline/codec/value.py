@@ -59,7 +59,7 @@ class UnservedValue(Struct, gc=False):
 
 
 class SecondValue(Struct, gc=False):
-    """What the guard's second model said, in an outcome."""
+    """The prediction of the guard's second model, in an outcome."""
 
     model_version: str
     prediction: Shown | UnsetType
@@ -339,7 +339,7 @@ def unserved_of(unserved: Sequence[Unserved]) -> list[UnservedValue] | UnsetType
 
 
 def second_of(unserved: Sequence[Unserved]) -> SecondValue | UnsetType:
-    """What the guard's second model said, as it is written; unset where there is none."""
+    """The prediction of the guard's second model, as it is written; unset where there is none."""
     for one in unserved:
         if one.name == SECOND:
             return SecondValue(str(one.version), *shown(one.prediction))

@@ -303,7 +303,7 @@ class HeldBack(Struct, frozen=True, gc=False, array_like=True):
 
 @final
 class Decided(Struct, frozen=True, gc=False):
-    """What is served of an event that was held: in the scores topic, after the score that said so.
+    """What is served of an event that was held: in the scores topic, after the score that reported it.
 
     Args:
         guard: `approved`, `edited` or `refused` by a person, `overdue` where none decided in time.

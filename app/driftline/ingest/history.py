@@ -245,10 +245,10 @@ class TableHistory:
         delay_ms, due, step_ms = self._asked.label_delay_ms, self._due, self.step_ms
         number, time_ms, offset = self.done, self.start_ms + self.done * self.step_ms, self._offsets[1]
         events: list[InputRecord] = []
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             events.append(Event(Source(topic, 0, offset, time_ms, None, None), time_ms, time_ms, number, pick(row)))
             if labels is not None:
-                heapq.heappush(due, (time_ms + delay_ms, number, number, labels[place]))
+                heapq.heappush(due, (time_ms + delay_ms, number, number, labels[index]))
             number += 1
             offset += 1
             time_ms += step_ms

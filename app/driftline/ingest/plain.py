@@ -49,11 +49,11 @@ class PlainReader:
 
     def __init__(self, file: CsvFile, path: FilePath, pipeline: Pipeline, label: str | None) -> None:
         self.file, self._path, header = file, path, file.header
-        places = [header.index(feature.path) for feature in pipeline.event.plain.values()]
+        columns = [header.index(feature.path) for feature in pipeline.event.plain.values()]
         self._width = len(header)
         self._number_max = pipeline.limits.number_max
-        self._place = places[0]
-        self.pick: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*places) if len(places) > 1 else self._only
+        self._column = columns[0]
+        self.pick: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*columns) if len(columns) > 1 else self._only
         self.targets: Callable[[Sequence[Sequence[Any]]], list[LabelValue]] | None = None
         self._label = -1
         if pipeline.label is not None and label is not None:
@@ -63,7 +63,7 @@ class PlainReader:
             self.targets = self._numbers if task_of(pipeline.task).labels.numeric else self._classes
 
     def _only(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        return (row[self._place],)
+        return (row[self._column],)
 
     def blocks(self) -> Iterator[list[list[Any]] | OtherRows]:
         """The rows of the file: plain ones, and the lines of others."""

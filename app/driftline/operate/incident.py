@@ -169,15 +169,15 @@ class Incident:
         if self.posted_ms is None or self.over:
             return True
         effects, critical = _weight(self.latest.values())
-        if (effects and not self.weight[0]) or (critical and not self.weight[1] and not self._said()):
+        if (effects and not self.weight[0]) or (critical and not self.weight[1] and not self._was_foretold()):
             return True
         if any(alert["kind"] == "model_change" and self._is_new(alert) for alert in news):
             return True
         lasts = any(alert["state"] == "ongoing" for alert in news)
         return lasts and max(map(_time, news)) - self.posted_ms >= TOGETHER_MS
 
-    def _said(self) -> bool:
-        """Whether what is critical is what the labels' contradictions said before."""
+    def _was_foretold(self) -> bool:
+        """Whether all that is critical is the change of concept that contradictory labels announced."""
         critical = {str(alert["kind"]) for alert in self.latest.values() if alert["severity"] == "critical"}
         return self.foreboded and critical == {"concept_drift"}
 

@@ -238,7 +238,7 @@ class Answer(Struct, frozen=True):
 
 
 async def post(session: aiohttp.ClientSession, webhook: Webhook, what: Alert | Message, now: datetime) -> Answer:
-    """One attempt at what is to be said of an alert, or of several."""
+    """One attempt at posting a message about an alert, or of several."""
     key = what.key if isinstance(what, Message) else key_of(what)
     return await send(session, webhook, key, body(webhook, what, now))
 

@@ -187,15 +187,15 @@ def decided_sign(
     Args:
         control: the command of the person who decided; None where the pipeline file did, because of `why`.
     """
-    by, said = ("", "") if control is None else (control.by, escaped(control.why))
+    by, note = ("", "") if control is None else (control.by, escaped(control.why))
     who = f"A command from {by}" if by else "The pipeline file" if control is None else "An operator"
     did = "learned" if releases else "dropped"
-    reason = f", because {why}" if why else f" ({said})" if said else ""
+    reason = f", because {why}" if why else f" ({note})" if note else ""
     more = f" The model raised at {failed:,} of them." if failed else ""
     more += " Labels are still suspect, and held." if lasts else ""
     sentence = f"{who} had {len(pairs):,} held labels of {pipeline.name} {did}{reason}.{more}"
     evidence: dict[str, object] = {
         "signal": "labels", "decision": "release" if releases else "drop", "pairs": len(pairs), "failed": failed,
-        "first": pairs[0].output_id, "last": pairs[-1].output_id, "why": why or said, "by": by,
+        "first": pairs[0].output_id, "last": pairs[-1].output_id, "why": why or note, "by": by,
     }  # fmt: skip
     return Condition.QUARANTINE.sign("warning", sentence, sentence, evidence)

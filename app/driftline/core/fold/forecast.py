@@ -264,10 +264,12 @@ def _guarded(
 
     def ask(which: Instead) -> tuple[Sequence[float] | None, int]:
         if which == "last_good":
-            said, known = learner.ask_good(asked, call, oracle)
+            prediction, known = learner.ask_good(asked, call, oracle)
         else:
-            said, known = (None, 0) if second is None or answer is None else (answer.prediction, second.learner.known)
-        return said.ahead if isinstance(said, Several) else None, known
+            prediction, known = (
+                (None, 0) if second is None or answer is None else (answer.prediction, second.learner.known)
+            )
+        return prediction.ahead if isinstance(prediction, Several) else None, known
 
     if ladder.compares:
         kept.outputs.follow(learner.generation)

@@ -38,7 +38,7 @@ def serve(
     Args:
         event: with its computed features.
         asked: the version of the model that was asked.
-        begun: `lets_pass` was asked, and said no.
+        begun: `lets_pass` was asked, and was false.
     """
     made, prediction, guard = predicted
     learner, ladder, terms = shard.learner, shard.ladder, shard.terms
@@ -68,10 +68,10 @@ def _ask_second(shard: Shard, event: Event, out: Outbox) -> Unserved | None:
     """What the second model says of an event; None where there is none, or it has nothing to say."""
     if shard.second is None:
         return None
-    said = shard.second.ask(event.features, out.own_id(), out.oracle)
-    if said is None:
+    answer = shard.second.ask(event.features, out.own_id(), out.oracle)
+    if answer is None:
         shard.count("second_failed")
-    return said
+    return answer
 
 
 def _judge(

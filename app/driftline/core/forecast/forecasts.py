@@ -362,10 +362,10 @@ class Forecasts:
         seen = [max(value, transform.least) for value in ahead]
         both = [self._bounds(value, half) for value, half in zip(seen, halves, strict=True)]
         lower, upper = [low for low, _ in both], [high for _, high in both]
-        return Draft(list(seen), halves, self.said(ahead), lower, upper, naive)
+        return Draft(list(seen), halves, self.restored(ahead), lower, upper, naive)
 
-    def said(self, ahead: Sequence[float]) -> list[float | None]:
-        """What a model answered, as it would be served."""
+    def restored(self, ahead: Sequence[float]) -> list[float | None]:
+        """What a model forecast, in the units of the observations."""
         return [self._transform.back(max(value, self._transform.least)) for value in ahead]
 
     def around(self, value: float, half: float | None) -> tuple[float, float | None, float | None]:

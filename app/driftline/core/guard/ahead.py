@@ -255,7 +255,7 @@ class _Climb:
             name: Instead = "last_good" if fallback == "last_good" else "second_model"
             if name not in self._others:
                 ahead, known = self._ask(name)
-                self._others[name] = ([] if ahead is None else self._forecasts.said(ahead)), known
+                self._others[name] = ([] if ahead is None else self._forecasts.restored(ahead)), known
             said, known = self._others[name]
             return name, said[place] if said else None, known
         if fallback == "last_value":

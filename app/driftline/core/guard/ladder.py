@@ -158,7 +158,7 @@ class Ladder:
             event: with its computed features.
             learned: how many labels the model that made it has learned.
             ask: asks another model.
-            begun: `passes` was asked, and said no.
+            begun: `passes` was asked, and was false.
         """
         _, prediction, guard = predicted
         if not begun:

@@ -124,9 +124,9 @@ class SeasonalRegression(Ahead):
             return None
         matrix = self._scaled(asked.matrix)
         numbers = np.arange(len(matrix))
-        said = self._mixed(numbers, self._experts(numbers, matrix))
+        forecasts = self._mixed(numbers, self._experts(numbers, matrix))
         bases = np.array(asked.bases)
-        answer: list[float] = (bases + asked.scale * np.clip(said, -FURTHEST, FURTHEST)).tolist()
+        answer: list[float] = (bases + asked.scale * np.clip(forecasts, -FURTHEST, FURTHEST)).tolist()
         return answer
 
     def explained(self, number: int, names: Sequence[str], row: Floats) -> tuple[Weighed, dict[str, float]]:
@@ -155,9 +155,9 @@ class SeasonalRegression(Ahead):
             self._grow(taught.batch.rows.shape[1])
         self._look(taught.batch.rows)
         matrix = self._scaled(taught.batch.rows)
-        said = self._experts(numbers, matrix)
-        self._judge(numbers, np.minimum(abs(said - targets[:, None]), _ERROR_MAX))
-        off = abs(targets - said[:, -1])
+        forecasts = self._experts(numbers, matrix)
+        self._judge(numbers, np.minimum(abs(forecasts - targets[:, None]), _ERROR_MAX))
+        off = abs(targets - forecasts[:, -1])
         counts = self.huber / np.maximum(off, self.huber)
         rows = np.column_stack([matrix, numbers, np.clip(targets, -FURTHEST, FURTHEST), counts])
         self._rows = rows if not len(self._rows) else np.concatenate([self._rows, rows])
@@ -186,13 +186,13 @@ class SeasonalRegression(Ahead):
         return np.concatenate([matrix[:, : -self.declared], np.clip(scaled, -_SPREAD_MAX, _SPREAD_MAX)], axis=1)
 
     def _experts(self, numbers: NDArray[np.intp], matrix: Floats) -> Floats:
-        """What each expert says, as distances from the seasonal naive forecast."""
+        """What each expert forecasts, as distances from the seasonal naive forecast."""
         learned = bool(self.weights.shape[1])
         regression = (self.weights[numbers] * matrix).sum(axis=1) if learned else np.zeros(len(matrix))
         return np.stack([np.zeros(len(matrix)), matrix[:, LEVEL], matrix[:, USUAL], regression], axis=1)
 
-    def _mixed(self, numbers: NDArray[np.intp], said: Floats) -> Floats:
-        mixed: Floats = (self._shares(numbers) * said).sum(axis=1)
+    def _mixed(self, numbers: NDArray[np.intp], forecasts: Floats) -> Floats:
+        mixed: Floats = (self._shares(numbers) * forecasts).sum(axis=1)
         return mixed
 
     def _shares(self, numbers: NDArray[np.intp]) -> Floats:

@@ -37,7 +37,7 @@ class Consequences:
 
 
 def _unknown(prediction: Prediction, decision: bool | None) -> None:
-    """Nothing is said before the truth is known."""
+    """There is no estimate before the truth is known."""
 
 
 def _of_two(y_true: Any, prediction: Prediction, decision: bool | None) -> Came | None:
