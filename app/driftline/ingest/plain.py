@@ -104,11 +104,11 @@ class PlainReader:
         return rows
 
     def _classes(self, rows: Sequence[Sequence[Any]]) -> list[LabelValue]:
-        place, known = self._label, self._known
+        column, known = self._label, self._known
         try:
-            return [known[row[place]] for row in rows]
+            return [known[row[column]] for row in rows]
         except KeyError:  # one that is new
-            return [self._class(row[place]) for row in rows]
+            return [self._class(row[column]) for row in rows]
 
     def _class(self, value: Any) -> LabelValue:
         known = self._known.get(value)

@@ -265,10 +265,10 @@ def _guarded(
     def ask(which: Instead) -> tuple[Sequence[float] | None, int]:
         if which == "last_good":
             prediction, known = learner.ask_good(asked, call, oracle)
+        elif second is not None and answer is not None:
+            prediction, known = answer.prediction, second.learner.known
         else:
-            prediction, known = (
-                (None, 0) if second is None or answer is None else (answer.prediction, second.learner.known)
-            )
+            return None, 0
         return prediction.ahead if isinstance(prediction, Several) else None, known
 
     if ladder.compares:
