@@ -16,10 +16,11 @@ from driftline.core.error import CommitUnknownError
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import free_port
-from driftline.kafka import broker as adapter
 from driftline.kafka import once
-from driftline.kafka.broker import KafkaBroker, KafkaPublisher
+from driftline.kafka import publisher as adapter
+from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import client_options
+from driftline.kafka.publisher import KafkaPublisher
 from driftline.kafka.topic import create
 from tests.contract.lab import read_from, values_of
 from tests.integration.test_faults import DRAINED_S, Place

@@ -1,10 +1,6 @@
-"""The broker port on Kafka, by aiokafka. What aiokafka does not promise by itself is made good here:
+"""The broker port on Kafka, by aiokafka; committing is `publisher`. What aiokafka does not promise by itself is made
+good here:
 
-* every batch's own future is awaited before the commit, because `commit_transaction` succeeds without batches that the
-  broker refused;
-* a commit runs in a task of its own that no one cancels; whatever comes back but success means unknown, and a producer
-  that had any error is thrown away;
-* a transactional request that is not answered is not sent again at the same epoch (`once`);
 * `stop()` hangs while the broker is away, so it is bounded, and what it leaves behind is put away (`cleanup`);
 * listener errors are swallowed by aiokafka, so they are kept and raised from `poll`.
 """
@@ -18,28 +14,26 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
-    IllegalOperation,
     IllegalStateError,
     InconsistentGroupProtocolError,
     KafkaError,
     OffsetOutOfRangeError,
 )
-from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
 from driftline.codec.inputs import Inputs
 from driftline.codec.journal import TopicIdentity
-from driftline.codec.write import Write, write_bytes
 from driftline.config import Settings
-from driftline.core.error import BrokerError, CommitUnknownError, GroupTakenError, InputLostError, InvariantError
+from driftline.core.error import BrokerError, GroupTakenError, InputLostError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
 from driftline.kafka import cleanup, once, topic_id
 from driftline.kafka.client import client_options
 from driftline.kafka.explanation import advice
+from driftline.kafka.publisher import BATCH_BYTES_MAX, KafkaPublisher
 from driftline.kafka.reader import (
     POLL_RECORDS_MAX,
     READ_TIMEOUT_MS,
@@ -53,25 +47,13 @@ from driftline.transport.port import Assignment, Place
 
 log = logging.getLogger(__name__)
 
-# After a commit the next begin meets CONCURRENT_TRANSACTIONS and waits this constant (20 ms as shipped), whatever
-# retry_backoff_ms says: it is most of the latency of a transaction.
-sender.BACKOFF_OVERRIDE = 0.002
-
-RETRY_BACKOFF_MS = 5
-RECONNECT_S = 0.2
-TRANSACTION_TIMEOUT_MS = 15_000
-REQUEST_TIMEOUT_MS = 10_000  # below the transaction's
-COMMIT_DEADLINE_S = 14.0
 FEED_WAIT_MS = 100  # of a fetch with nothing new; also the longest that a resumed partition waits for its next one
 ALIVE_EVERY_S = 1.0
 SOUGHT_TOGETHER = 1_000
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
-BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
-SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
 BATCH_MARGIN_BYTES = 32 * 1024  # half of what `kafka.topic` allows for keys, headers and the batch's own
-_NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 
 class KafkaBroker:
@@ -402,141 +384,3 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
 
     async def stop(self) -> None:
         await asyncio.gather(cleanup.stop(self._member), cleanup.stop(self._consumer))
-
-
-class KafkaPublisher:
-    """One shard's producer: transactional with an id, else idempotent.
-
-    Args:
-        batch_bytes_max: a batch holds more only if it is one record: `driftline topics check` asks that a topic takes
-            one record of the largest size, and no more than that.
-        alone: a topic whose records each have a batch of their own, for the same reason, but the small ones.
-    """
-
-    def __init__(
-        self,
-        transactional_id: str | None,
-        options: Mapping[str, Any],
-        batch_bytes_max: int = BATCH_BYTES_MAX,
-        alone: str | None = None,
-    ) -> None:
-        self._alone = alone
-        self._transactional = transactional_id is not None
-        self._options = options
-        extra: dict[str, Any] = {}
-        if transactional_id is not None:
-            extra = {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS}
-        self._producer = AIOKafkaProducer(
-            **options,
-            **extra,
-            enable_idempotence=True,
-            acks="all",
-            max_batch_size=batch_bytes_max,
-            retry_backoff_ms=RETRY_BACKOFF_MS,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            linger_ms=0,
-        )
-        _be_patient(self._producer.client)
-        self._committing: asyncio.Task[int] | None = None
-
-    async def open(self) -> None:
-        await start_client(self._producer, self._options)
-
-    async def commit(self, writes: Sequence[Write], entry: Write | None) -> int:
-        task = self._committing = asyncio.create_task(self._commit(writes, entry))
-        try:
-            # Shielded: whoever waits may be cancelled, the commit itself must come to its end.
-            async with asyncio.timeout(COMMIT_DEADLINE_S):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            task.cancel()
-            raise CommitUnknownError("the commit timed out; recovering") from None
-        except (KafkaError, AssertionError, OSError) as error:
-            text = advice(error) or f"{error!r:.300}"
-            raise CommitUnknownError(f"the commit failed or its result is unknown: {text}; recovering") from error
-
-    async def _commit(self, writes: Sequence[Write], entry: Write | None) -> int:
-        if not self._transactional:
-            await self._send(writes)
-            return await self._send([entry]) if entry is not None else -1
-        await self._producer.begin_transaction()
-        offset = await self._send([*writes, entry] if entry is not None else writes)
-        await self._producer.commit_transaction()
-        return offset if entry is not None else -1
-
-    async def _send(self, writes: Sequence[Write]) -> int:
-        """Hand all batches over together, then wait for each; returns the offset of the last write."""
-        waits: list[asyncio.Future[Any]] = []
-        batches = self.batches(writes)
-        ended: IllegalOperation | None = None
-        try:
-            for place, builder in batches:
-                wait = await self._producer.send_batch(builder, place.topic, partition=place.partition)
-                wait.add_done_callback(cleanup.read)  # the next send_batch may fail, and then no one awaits this one
-                waits.append(wait)
-        except (
-            IllegalOperation
-        ) as error:  # the producer failed in the meantime; the batches before this one say of what
-            ended = error
-        # The broker refuses a batch in its own future only.
-        answers = await asyncio.gather(*waits, return_exceptions=True)
-        offset = -1
-        for (place, _), answer in zip(batches, answers, strict=ended is None):
-            if isinstance(answer, KafkaError):
-                text = advice(answer, place.topic) or f"{answer!r:.300} for {place.topic}"
-                raise CommitUnknownError(f"the commit failed or its result is unknown: {text}; recovering") from answer
-            if isinstance(answer, BaseException):
-                raise answer
-            offset = int(answer.offset)
-        if ended is not None:
-            raise CommitUnknownError(f"the commit failed or its result is unknown: {ended}; recovering") from ended
-        return offset
-
-    def batches(self, writes: Sequence[Write]) -> list[tuple[Place, Any]]:
-        """The writes in batches, one partition's together and in order; the last write is alone in the last batch."""
-        made: list[tuple[Place, Any]] = []
-        open_batches: dict[tuple[str, int], Any] = {}
-        alone = self._alone
-        for write in writes:
-            place = (write.topic, write.partition)
-            builder = open_batches.get(place)
-            may_join = builder is not None and (write.topic != alone or self._is_small(builder, write))
-            if may_join and _append(builder, write) is not None:
-                continue
-            builder = self._producer.create_batch()
-            if _append(builder, write) is None:  # an empty one takes anything
-                raise InvariantError(f"a record for {write.topic} fits no batch")
-            open_batches[place] = builder
-            made.append((Place(*place), builder))
-        for _, builder in made:
-            builder.close()
-        return made
-
-    @staticmethod
-    def _is_small(builder: Any, write: Write) -> bool:
-        return bool(builder.size() + write_bytes(write) <= SMALL_BYTES_MAX)
-
-    async def close(self) -> None:
-        await cleanup.stop(self._producer)
-        if self._committing is not None and not self._committing.done():
-            self._committing.cancel()  # whoever waited for it was cancelled; nothing will answer it any more
-            await asyncio.wait({self._committing})
-
-
-def _append(builder: Any, write: Write) -> Any:
-    """None where there was no room."""
-    headers = list(write.headers) if write.headers else _NO_HEADERS
-    return builder.append(timestamp=write.timestamp_ms, key=write.key, value=write.value, headers=headers)
-
-
-def _be_patient(client: Any) -> None:
-    """Slow down a client that finds no broker: it would try again after RETRY_BACKOFF_MS, with every shard's."""
-    connect = client._get_conn
-
-    async def get_conn(node_id: Any, **options: Any) -> Any:
-        connection = await connect(node_id, **options)
-        if connection is None:
-            await asyncio.sleep(RECONNECT_S)
-        return connection
-
-    client._get_conn = get_conn
