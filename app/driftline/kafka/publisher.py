@@ -20,7 +20,7 @@ from aiokafka.producer import sender
 
 from driftline.codec.write import Write, write_bytes
 from driftline.core.error import CommitUnknownError, InvariantError
-from driftline.kafka import cleanup
+from driftline.kafka import cleanup, request
 from driftline.kafka.explanation import advice
 from driftline.kafka.reader import start_client
 from driftline.transport.port import Place
@@ -37,6 +37,8 @@ COMMIT_DEADLINE_S = 14.0
 BATCH_BYTES_MAX = 1_000_000  # the broker's default limit is 1,048,588
 SMALL_BYTES_MAX = 256 * 1024  # of records together, in a topic that is to take a chunk of a snapshot and no more
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
+
+request.install()
 
 
 class KafkaPublisher:
