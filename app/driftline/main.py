@@ -25,7 +25,8 @@ from driftline.engine.runner import BACKOFF_S, Start
 from driftline.engine.trust import Unsigned
 from driftline.engine.worker import Worker
 from driftline.kafka.broker import KafkaBroker
-from driftline.kafka.topic import TopicProblem, create_undelivered, deliverable, verify
+from driftline.kafka.topic import create_undelivered, deliverable, verify
+from driftline.kafka.topic_rule import TopicProblem
 from driftline.operate.apart import sweep
 from driftline.operate.exposition import CONTENT_TYPE, Exposition
 from driftline.operate.log import guard, logging_config

@@ -16,7 +16,7 @@ import yaml
 from driftline.cli import main
 from driftline.config import load_pipeline, load_settings
 from driftline.devbroker.java import kafka_version
-from driftline.kafka.topic import names
+from driftline.kafka.topic_rule import names
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.kafka.yml"

@@ -26,7 +26,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, load
 from driftline.core.timestamp import TIME_MAX_MS
 from driftline.engine.trial import check_works
-from driftline.kafka.topic import OVERHEAD_BYTES
+from driftline.kafka.topic_rule import OVERHEAD_BYTES
 from tests.support.folding import step
 from tests.support.published import digest
 from tests.support.schema import check, document_of

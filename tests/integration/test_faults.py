@@ -32,7 +32,8 @@ from driftline.devbroker import kafka as kafka_broker
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import free_port
 from driftline.kafka.client import admin, client_options
-from driftline.kafka.topic import check, plan
+from driftline.kafka.topic import check
+from driftline.kafka.topic_rule import plan
 from tests.conftest import in_ci
 from tests.support.command import Worker, driftline, succeed
 from tests.support.site import Site

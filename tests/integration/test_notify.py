@@ -16,7 +16,8 @@ from driftline.core.pipeline import Pipeline
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.kafka.client import client_options, keeper, producer
-from driftline.kafka.topic import create, create_undelivered, undelivered_topic
+from driftline.kafka.topic import create, create_undelivered
+from driftline.kafka.topic_rule import undelivered_topic
 from driftline.operate.metric import NotifyCollector
 from driftline.operate.notify import Notifier
 from driftline.operate.webhook import Webhook

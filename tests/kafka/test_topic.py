@@ -24,8 +24,8 @@ from driftline.core.pipeline import Pipeline
 from driftline.devbroker.embedded import EmbeddedNode
 from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import wait_for
-from driftline.kafka import topic
-from driftline.kafka.topic import LONG_MAX, OF_SHARDS, TopicState, judge, names, plan
+from driftline.kafka import topic, topic_rule
+from driftline.kafka.topic_rule import LONG_MAX, OF_SHARDS, TopicState, judge, names, plan
 from tests.support.pipelines import pipeline, settings
 
 DAY_MS = 86_400_000
@@ -72,7 +72,7 @@ def test_plan_has_room_for_the_largest_records() -> None:
 
 
 def test_unlimited_retention_is_for_inputs_and_outputs() -> None:
-    for one in plan(pipeline(), retention_ms=topic.UNLIMITED):
+    for one in plan(pipeline(), retention_ms=topic_rule.UNLIMITED):
         assert one.kind == "snapshots" or one.config["retention.ms"] == "-1"
 
 
@@ -275,7 +275,7 @@ def test_commands_that_could_be_lost_or_refused_are_told_of(config: dict[str, st
 
 async def test_kafka_with_unlimited_retention_keeps_all(kafka: KafkaNode) -> None:
     where, use = settings(kafka.bootstrap), pipeline("kept")
-    await topic.create(use, where, partitions=1, retention_ms=topic.UNLIMITED)
+    await topic.create(use, where, partitions=1, retention_ms=topic_rule.UNLIMITED)
     assert await topic.kept_ms(use, where) is None
 
 

@@ -16,7 +16,8 @@ from driftline.cli.setting import settings_of
 from driftline.config import load_pipeline
 from driftline.devbroker import embedded, kafka
 from driftline.devbroker.node import Node
-from driftline.kafka.topic import create, plan
+from driftline.kafka.topic import create
+from driftline.kafka.topic_rule import plan
 
 EXITED = 3
 

@@ -24,7 +24,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.shard.upload import SIZE_MAX
 from driftline.core.state.model_file import Trained, UnfitError, check_pipeline, check_versions, model_of, parse
 from driftline.core.task import task_of
-from driftline.kafka import topic
+from driftline.kafka import topic, topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate import control as engine
@@ -199,7 +199,7 @@ async def _open_episodes(pipeline: Pipeline, settings: Settings) -> set[str] | N
     """Names of the alerts that are open, as far as the journal shows; None where topics are missing."""
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    if not set(topic.names(pipeline).values()) <= there.keys():
+    if not set(topic_rule.names(pipeline).values()) <= there.keys():
         return None
     shards = await read_status(KafkaBroker(pipeline, settings), pipeline, layout_of(pipeline, there))
     return {name for shard in shards for name in (shard.note or {}).get("episodes", ())}

@@ -12,7 +12,7 @@ from driftline.codec.inputs import layout_of
 from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
-from driftline.kafka import topic
+from driftline.kafka import topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate.outlook import Fate, Outlook, outlook
@@ -40,7 +40,7 @@ def against_live(pipeline: Pipeline, settings: Settings, *, as_json: bool) -> No
 async def _look(pipeline: Pipeline, settings: Settings) -> Sequence[Outlook]:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
+    if missing := sorted(set(topic_rule.names(pipeline).values()) - set(there)):
         raise TopicError(
             f"missing topics: {', '.join(missing)}. Either the pipeline was never started, or its topics have other "
             "names. `driftline topics create -p FILE` creates them"

@@ -25,7 +25,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.ingest.column import Fields
 from driftline.ingest.feed import Fed, RowSender
 from driftline.ingest.table import Sample, Table
-from driftline.kafka import topic
+from driftline.kafka import topic, topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate.joined import Meeting, Met
@@ -102,7 +102,7 @@ async def _meeting(pipeline: Pipeline, settings: Settings) -> Meeting | None:
         return None
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    if not set(topic.names(pipeline).values()) <= there.keys():
+    if not set(topic_rule.names(pipeline).values()) <= there.keys():
         return None
     meeting = Meeting(KafkaBroker(pipeline, settings), pipeline, layout_of(pipeline, there))
     return meeting if await meeting.begin() else None

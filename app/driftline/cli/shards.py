@@ -20,7 +20,7 @@ from driftline.core.place import Layout, input_name
 from driftline.core.timestamp import written
 from driftline.core.wording import escaped
 from driftline.engine.fullness import FULL, full_text
-from driftline.kafka import topic
+from driftline.kafka import topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.kpi import kpi_lines
 from driftline.operate.status import ShardStatus, by_topic, look
@@ -36,7 +36,7 @@ async def read(
         there: partitions by topic.
         away: partitions that no broker answers for.
     """
-    names = set(topic.names(pipeline).values())
+    names = set(topic_rule.names(pipeline).values())
     if missing := sorted(names - set(there)):
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     layout = layout_of(pipeline, {name: there[name] for name in names})

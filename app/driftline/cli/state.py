@@ -16,7 +16,7 @@ from driftline.core.error import RecoveryError, TopicError
 from driftline.core.fingerprint import readers
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
-from driftline.kafka import topic
+from driftline.kafka import topic, topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, group_members, partition_counts
 from driftline.operate.restoring import Restoration, Restored, StateReader
@@ -90,7 +90,7 @@ async def _starts(broker: KafkaBroker, pipeline: Pipeline, layout: Layout, start
 async def _layout(pipeline: Pipeline, settings: Settings) -> Layout:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    if missing := sorted(set(topic.names(pipeline).values()) - set(there)):
+    if missing := sorted(set(topic_rule.names(pipeline).values()) - set(there)):
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     return layout_of(pipeline, there)
 

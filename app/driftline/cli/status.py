@@ -63,6 +63,6 @@ async def _ask(options: Mapping[str, Any], pipeline: Pipeline) -> tuple[dict[str
     """Partitions by topic, and those of the pipeline that no broker answers for."""
     async with admin(options) as client:
         counts = await partition_counts(client)
-        from driftline.kafka.topic import names
+        from driftline.kafka.topic_rule import names
 
         return counts, await leaderless(client, set(names(pipeline).values()))

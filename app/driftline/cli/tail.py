@@ -21,7 +21,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
 from driftline.kafka.client import Arrival, client_options, exists, subscribe
-from driftline.kafka.topic import names
+from driftline.kafka.topic_rule import names
 from driftline.operate.incident import Incidents
 
 OWN_HEADERS = "driftline."

@@ -10,7 +10,7 @@ import click
 from driftline.cli.echo import echo, show
 from driftline.cli.setting import outline_of, settings_of
 from driftline.core.error import TopicError
-from driftline.kafka import topic
+from driftline.kafka import topic, topic_rule
 
 
 def create(
@@ -50,11 +50,11 @@ def check(pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str
     _finish(problems, as_json)
 
 
-def _problems(problems: list[topic.TopicProblem]) -> list[dict[str, object]]:
+def _problems(problems: list[topic_rule.TopicProblem]) -> list[dict[str, object]]:
     return [{"topic": one.topic, "message": one.message, "fatal": one.fatal} for one in problems]
 
 
-def _finish(problems: list[topic.TopicProblem], as_json: bool) -> None:
+def _finish(problems: list[topic_rule.TopicProblem], as_json: bool) -> None:
     """Print the problems for people, and set the exit code."""
     if not as_json:
         for one in problems:

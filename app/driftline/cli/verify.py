@@ -23,7 +23,7 @@ from driftline.config import Settings
 from driftline.core.error import TopicError
 from driftline.core.pipeline import Pipeline
 from driftline.core.wording import escaped
-from driftline.kafka import topic
+from driftline.kafka import topic_rule
 from driftline.kafka.broker import KafkaBroker
 from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.operate.verify import OnProgress, ShardAudit, Span, audit_shards
@@ -55,7 +55,7 @@ def verify(
 async def _audit(pipeline: Pipeline, settings: Settings, span: Span) -> Sequence[ShardAudit]:
     async with admin(client_options(settings)) as client:
         there = await partition_counts(client)
-    missing = sorted(set(topic.names(pipeline).values()) - set(there))
+    missing = sorted(set(topic_rule.names(pipeline).values()) - set(there))
     if missing:
         raise TopicError(f"missing topics: {', '.join(missing)}; create them with `driftline topics create -p FILE`")
     layout = layout_of(pipeline, there)

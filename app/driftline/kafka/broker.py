@@ -53,7 +53,7 @@ SOUGHT_TOGETHER = 1_000
 STUMBLE_S = 0.5
 STUMBLE_MAX_S = 60.0
 REACH_DEADLINE_S = 3.0
-BATCH_MARGIN_BYTES = 32 * 1024  # half of what `kafka.topic` allows for keys, headers and the batch's own
+BATCH_MARGIN_BYTES = 32 * 1024  # half of what `kafka.topic_rule` allows for keys, headers and the batch's own
 
 
 class KafkaBroker:

@@ -39,7 +39,7 @@ from driftline.core.error import BrokerError
 from driftline.core.output import AlertState
 from driftline.core.pipeline import Pipeline
 from driftline.kafka.client import Arrival, Group, client_options, group, producer
-from driftline.kafka.topic import undelivered_topic
+from driftline.kafka.topic_rule import undelivered_topic
 from driftline.operate.incident import FOREBODING_TIMES, Alert, Gathering, Incidents, Message, key_of
 from driftline.operate.webhook import Answer, Webhook, linked, post
 
