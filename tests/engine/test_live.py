@@ -15,7 +15,7 @@ from driftline.engine import live as module
 from driftline.engine import turn
 from driftline.engine.epoch import next_epoch
 from driftline.engine.fold import Folder
-from driftline.engine.live import STALL_S, Live
+from driftline.engine.live import STALL_S, Live, Tip
 from driftline.engine.pace import Pacer
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
@@ -69,9 +69,7 @@ def live(watch: Watch | None = None) -> Live:
         MemoryBroker(cluster, pipeline).publisher(0),
         SnapshotWriter(pipeline, 0, 0, NO_KEYS),
         Tally("p.events"),
-        chain=CHAIN_START,
-        slice_number=0,
-        journal_offset=0,
+        Tip(CHAIN_START, 0, 0),
         patience_s=0.0,
         clock=watch.clock() if watch is not None else REAL,
     )

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from msgspec import UNSET, Struct
 
@@ -59,11 +59,24 @@ class _Prepared(Struct, frozen=True):
     snapshot: bool
 
 
+class Tip(NamedTuple):
+    """Where a shard's journal ends.
+
+    Args:
+        chain, slice_number: of the last entry.
+        offset: of the last record, -1 without one.
+    """
+
+    chain: str
+    slice_number: int
+    offset: int
+
+
 class Live:
     """A shard in memory, with the publisher that owns it.
 
     Args:
-        chain, slice_number, journal_offset: of the last journal entry.
+        tip: of the journal, at which the folder stands.
         unsigned_models: see `engine.gate`.
 
     Attributes:
@@ -79,16 +92,14 @@ class Live:
         publisher: Publisher,
         snapshots: SnapshotWriter,
         tally: Tally,
+        tip: Tip,
         *,
-        chain: str,
-        slice_number: int,
-        journal_offset: int,
         clock: Clock = REAL,
         patience_s: float = PATIENCE_S,
         unsigned_models: bool = False,
     ) -> None:
         self.folder = folder
-        self.journal_offset = journal_offset
+        self.journal_offset = tip.offset
         self.committed: Mapping[str, int] = dict(folder.positions)
         self._pipeline = pipeline
         self._number = folder.shard.number
@@ -98,8 +109,8 @@ class Live:
         self._snapshots = snapshots
         self._tally = tally
         self._alerts = AlertLog(clock)
-        self._chain = chain
-        self.slice_number = slice_number
+        self._chain = tip.chain
+        self.slice_number = tip.slice_number
         self._controls = folder.inputs.controls
         self._events = folder.inputs.lanes_of(pipeline.topics.events)
         self._patience = Patience(self.places, clock, patience_s, self._controls)

@@ -35,7 +35,7 @@ from driftline.core.timestamp import parse_time
 from driftline.engine.epoch import enter_epoch, next_epoch
 from driftline.engine.fold import Folder
 from driftline.engine.gap import Gap
-from driftline.engine.live import Live
+from driftline.engine.live import Live, Tip
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
 from driftline.engine.patience import PATIENCE_S
@@ -409,9 +409,7 @@ class Runner:
             publisher,
             snapshots,
             self.tally,
-            chain=chain,
-            slice_number=recovered.slice_number,
-            journal_offset=offset,
+            Tip(chain, recovered.slice_number, offset),
             clock=self._clock,
             unsigned_models=self._start.unsigned_models,
             patience_s=self._start.patience_s,
