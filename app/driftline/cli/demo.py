@@ -261,7 +261,8 @@ def _came(scene: Scene, alert: dict[str, Any]) -> str:
     """How soon an alert came."""
     counted, number = _counted(scene, alert), _after_change(scene, alert)
     early = counted != "labels" and number * STEP_MS < LABEL_DELAY_MS
-    return f"the alert came {number:,} {counted} later" + (", before the first of their labels" if early else "")
+    what = "suspect labels" if alert["kind"] == "quarantine" else alert["kind"].replace("_", " ")
+    return f"alert ({what}): {number:,} {counted} later" + (", before the first of their labels" if early else "")
 
 
 def summary(scene: Scene) -> dict[str, Any]:
