@@ -10,6 +10,8 @@ import orjson
 import pytest
 
 from driftline.backtest.guarded import Guarded
+from driftline.core.forecast.level import Level
+from driftline.core.guard.step import Step
 from driftline.core.output import Decided, Prediction, Rejected, Review, Score, Several
 from driftline.core.record import Control, Ruling, Source
 from driftline.core.state.adopt import adopt
@@ -198,6 +200,46 @@ def test_quiet_days_do_not_lead_a_level_to_another_unit() -> None:
         assert [value for value in values(score) if value != 0.5] == [
             week[(day + h) % 7] for h in (1, 2, 3, 4) if (day + h) % 7
         ]
+
+
+@pytest.mark.parametrize("per", [24.0, 48.0])
+def test_a_small_seller_is_told_apart_too(per: float) -> None:
+    """Of a few pieces a day, one day's may be so few that those of the next week, in pallets, are within the limits."""
+    guard = {"step": {"ratio_max": 4, "tolerance": 1, "settle": 28, "action": "fallback"}, "fallback": "seasonal"}
+    apart = 0
+    for seed in range(10):
+        rng, feed = random.Random(seed), Feed(pipeline(guard=guard))
+        sold = [float(sum(rng.random() < 0.05 for _ in range(100))) for _ in range(140)]  # 5 a day
+        for day, pieces in enumerate(sold[:70]):
+            feed.give("a", day, pieces)
+        for day in range(70, 140):
+            score = served(feed, *[5 / per] * 4, day=day, demand=sold[day] / per)
+            passed = [value for value in values(score) if value == 5 / per]
+            assert not passed or day < 72, f"day {day} of seed {seed}: {passed} of forecasts in pallets were served"
+            if day % 10 == 0:
+                feed.shard = load(feed.shard.pipeline, 0, dump(feed.shard))
+        apart += feed.shard.guarded()["apart"]
+    assert apart == 10
+
+
+def test_what_is_near_to_its_time_of_the_season_alone_counts_once_the_series_is_known_to_be_there() -> None:
+    near = Step(4.0, math.inf, 1.0, "fallback").near
+    week = [10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 100.0]
+    level = Level(list(week), [10.0] * 9)
+    level.take(6, 120.0, near)
+    assert (level.at(6), level.doubtful) == (100.0, {6: 120.0})
+    again = Level.load(level.dumped())
+    assert (again.doubtful, again.values, again.beyond) == (level.doubtful, level.values, 0)
+    again.take(7, 11.0, near)
+    assert (again.at(6), again.at(7), again.doubtful) == (120.0, 11.0, {})
+    level.take(7, 0.1, near)  # beyond both: what came before is in doubt
+    assert (level.at(6), level.beyond, level.doubtful) == (100.0, 1, {})
+    level.take(13, 110.0, near)
+    assert (level.at(13), level.beyond) == (100.0, 1), "while it lasts, that says neither"
+    slow = Level([10.0, 100.0], [1_000.0] * 9)
+    for slot in (0, 1, 2):
+        slow.take(slot, (11.0, 101.0)[slot % 2], near)
+    assert (slow.values, slow.doubtful) == ([11.0, 101.0], {0: 11.0}), "a season has passed, and none was beyond"
 
 
 def test_one_odd_day_is_forgotten() -> None:

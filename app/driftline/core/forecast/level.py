@@ -9,13 +9,19 @@ level is near enough (`times`), or when a person approves a forecast that was ma
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf, isnan, nan
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from driftline.core.forecast.series import Series
 
 RECENT: Final = 9
+
+
+class Near(Protocol):
+    """Whether a value is within the limits of another; the tolerance is that of the limits unless it is given."""
+
+    def __call__(self, value: float, last: float, tolerance: float | None = None, /) -> bool: ...
 
 
 class Level:
@@ -26,15 +32,21 @@ class Level:
         recent: the latest `RECENT` that were near their median, or the first of their time in the season; the last one
             last. What is near only to the latest of its time is left out: on quiet days any unit is within the
             tolerance, and the level would follow it day by day.
-        beyond: observations in a row that did not count.
+        beyond: observations in a row that did not count, but for those that were near only to the latest of their time:
+            where little is sold on one day, any unit is.
+        doubtful: by step of the season, the latest of those. They count once one is near the median, or a season has
+            passed, with none beyond the limits of both since.
     """
 
-    __slots__ = ("beyond", "recent", "values")
+    __slots__ = ("beyond", "doubtful", "recent", "values")
 
-    def __init__(self, values: list[float], recent: list[float], beyond: int = 0) -> None:
+    def __init__(
+        self, values: list[float], recent: list[float], beyond: int = 0, doubtful: dict[int, float] | None = None
+    ) -> None:
         self.values = values
         self.recent = recent
         self.beyond = beyond
+        self.doubtful = doubtful or {}
 
     @classmethod
     def of(cls, series: Series, season: int, steps: int | None = None) -> Level:
@@ -51,11 +63,14 @@ class Level:
 
     @classmethod
     def load(cls, kept: Sequence[Any]) -> Level:
-        values, recent, beyond = kept
-        return cls(array("d", values).tolist(), array("d", recent).tolist(), beyond)
+        values, recent, beyond, *doubtful = kept  # the last is left out where there is none, as it once was never there
+        found = dict(zip(array("q", doubtful[0]), array("d", doubtful[1]), strict=True)) if doubtful else {}
+        return cls(array("d", values).tolist(), array("d", recent).tolist(), beyond, found)
 
     def dumped(self) -> list[Any]:
-        return [array("d", self.values).tobytes(), array("d", self.recent).tobytes(), self.beyond]
+        doubtful = self.doubtful
+        more = [array("q", doubtful).tobytes(), array("d", doubtful.values()).tobytes()] if doubtful else []
+        return [array("d", self.values).tobytes(), array("d", self.recent).tobytes(), self.beyond, *more]
 
     def times(self, series: Series) -> float | None:
         """How many times as large as here the latest observations are, which do not count: the median of each over
@@ -83,17 +98,28 @@ class Level:
         value = self.values[slot % len(self.values)]
         return None if isnan(value) else value
 
-    def take(self, slot: int, value: float, near: Callable[[float, float], bool]) -> None:
+    def take(self, slot: int, value: float, near: Near) -> None:
         """An observation has come.
 
         Args:
             near: whether a value is within the limits of another.
         """
-        earlier, usual = self.at(slot), near(value, self.middle)
-        if earlier is None or usual or near(value, earlier):
-            self.values[slot % len(self.values)] = value
-            self.beyond = 0
-        else:
-            self.beyond += 1
+        earlier, usual, place = self.at(slot), near(value, self.middle), slot % len(self.values)
         if usual or earlier is None:
-            self.recent = [*self.recent[1 - RECENT :], value]
+            self._confirm(usual)
+            self.values[place] = value
+            self.recent, self.beyond = [*self.recent[1 - RECENT :], value], 0
+        elif not near(value, earlier):
+            self.beyond += 1
+            self.doubtful.clear()
+        elif not self.beyond:
+            if place in self.doubtful:  # a whole season, and none was beyond
+                self._confirm()
+            self.doubtful[place] = value
+
+    def _confirm(self, sure: bool = True) -> None:
+        """What was doubtful counts."""
+        if sure and self.doubtful:
+            for place, value in self.doubtful.items():
+                self.values[place] = value
+            self.doubtful.clear()

@@ -210,12 +210,23 @@ def series_fits(kept: Sequence[Any], *, ring: int, horizons: int, season: int, f
 
 def _level_fits(level: Any, season: int) -> bool:
     """Whether it is what `forecast.level` keeps."""
-    if type(level) is not list or len(level) != 3:
+    if type(level) is not list or len(level) not in (3, 5):
         return False
-    values, recent, beyond = level
+    values, recent, beyond, *doubtful = level
+    if doubtful and not _are_doubtful(doubtful[0], doubtful[1], season):
+        return False
     known = type(recent) is bytes and 0 < len(recent) <= 8 * _RECENT_MAX and len(recent) % 8 == 0
     counted = type(beyond) is int and 0 <= beyond < _COUNT_MAX
     return known and counted and _are_numbers(values, season) and _are_finite(recent)
+
+
+def _are_doubtful(places: Any, values: Any, season: int) -> bool:
+    """Whether they are places of the season, each with a value."""
+    if type(places) is not bytes or not 0 < len(places) <= 8 * season or len(places) % 8:
+        return False
+    found = array("q", places)
+    apart = len(set(found)) == len(found) and all(0 <= place < season for place in found)
+    return apart and _are_finite(values) and len(values) == len(places)
 
 
 def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) -> bool:

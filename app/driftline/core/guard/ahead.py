@@ -184,7 +184,7 @@ class _Climb:
         low, high = self._lower[place], self._upper[place]
         case.value, case.learned, case.distance = value, learned, self.distance
         case.width = None if low is None or high is None else high - low
-        case.near = () if self._level is None else (self._level.at(self._found.slot + horizon), self._level.middle)
+        case.near, case.moved = self._near(horizon)
         if value is None:
             self._rungs[place] = "finite"
             self._replace(place, limits.fallbacks)
@@ -204,6 +204,20 @@ class _Climb:
             self._holds = self._holds or action == "hold"
             self._replace(place, limits.order(action))
         self._cut(place)
+
+    def _near(self, horizon: int) -> tuple[tuple[float | None, ...], bool]:
+        """What a step is measured from, and whether the series seems to have moved.
+
+        If so, the forecast is made of what does not count, and may be near by chance to a time of the season at which
+        little was seen. That time then has no tolerance, and says nothing where it is like the median.
+        """
+        level, step = self._level, self._limits.step
+        if level is None:
+            return (), False
+        last, middle, moved = level.at(self._found.slot + horizon), level.middle, level.beyond > 1
+        if moved and step is not None and last is not None and step.near(last, middle):
+            last = None
+        return (last, middle), moved
 
     def _note(self, tripped: Sequence[Trip], horizon: int) -> None:
         for rung, action, limit, excess, feature in [

@@ -20,16 +20,18 @@ class Case:
     Attributes:
         width: of a forecast's interval; None without one.
         crowd: predictions in the latest window of time that are a yes, and all of them.
+        moved: the latest observations of the series do not count: the tolerance is not of the first of `near`.
         distance: of the latest predictions from those of the reference (`distribution`); 0 of what no model made.
         features: of the event; `known` is what was learned of each (`unfamiliar`).
     """
 
-    __slots__ = ("crowd", "distance", "features", "known", "learned", "near", "value", "width")
+    __slots__ = ("crowd", "distance", "features", "known", "learned", "moved", "near", "value", "width")
 
     def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
         self.value = value
         self.learned = learned
         self.near = near
+        self.moved = False
         self.width: float | None = None
         self.crowd = (0, 0)
         self.distance = 0.0

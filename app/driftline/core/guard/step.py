@@ -29,21 +29,30 @@ class Step(Struct, frozen=True, gc=False):
         value, nearest = case.value, None
         if value is None or case.learned is None:
             return None
+        tolerance = 0.0 if case.moved else self.tolerance
         for last in case.near:
             if last is None:
+                tolerance = self.tolerance
                 continue
-            if last - self.tolerance <= value <= last + self.tolerance or self.near(value, last):
+            if last - tolerance <= value <= last + tolerance or self.near(value, last, tolerance):
                 return None
-            found = self._beyond(value, last)
+            found = self._beyond(value, last, tolerance)
+            tolerance = self.tolerance
             if found is None:
                 return None
             if nearest is None or abs(found.excess) < abs(nearest.excess):
                 nearest = found
         return nearest
 
-    def near(self, value: float, last: float) -> bool:
-        """Whether a value is within the limits of another."""
-        tolerance, difference, ratio = self.tolerance, self.difference, self.ratio
+    def near(self, value: float, last: float, tolerance: float | None = None, /) -> bool:
+        """Whether a value is within the limits of another.
+
+        Args:
+            tolerance: where it is not that of the limits.
+        """
+        difference, ratio = self.difference, self.ratio
+        if tolerance is None:
+            tolerance = self.tolerance
         if last - tolerance <= value <= last + tolerance:
             return True
         if not last - difference <= value <= last + difference:
@@ -53,13 +62,13 @@ class Step(Struct, frozen=True, gc=False):
         one, other = last * ratio, last / ratio
         return one <= value <= other or other <= value <= one
 
-    def _beyond(self, value: float, last: float) -> Beyond | None:
+    def _beyond(self, value: float, last: float, tolerance: float) -> Beyond | None:
         """From one of the series' last values."""
         low, high = -inf, inf
         if self.ratio < inf:
             low, high = sorted((last * self.ratio, last / self.ratio))
         low, high = max(low, last - self.difference), min(high, last + self.difference)
-        low, high = min(low, last - self.tolerance), max(high, last + self.tolerance)
+        low, high = min(low, last - tolerance), max(high, last + tolerance)
         if value > high:
             return Beyond(high, value - high)
         return Beyond(low, value - low) if value < low else None
