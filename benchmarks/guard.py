@@ -1,4 +1,4 @@
-"""What a guard costs: the fold in memory with five rungs on, against the same without.
+"""What a guard costs: the fold in memory with five rungs on, and with a second model, against the same without.
 
     python -m benchmarks.guard [--pairs 20000] [--rounds 7]
 
@@ -77,6 +77,8 @@ def main() -> None:
     made = records(plain, asked.pairs)
     ways = {"without": plain, "five rungs": guarded(plain, RUNGS)}
     ways |= {f"{name} alone": guarded(plain, {name: limit}) for name, limit in RUNGS.items()}
+    beside = {"untrained": RUNGS["untrained"], "fallback": [{"model": plain.model}]}
+    ways["a second model"] = parse_pipeline({**plain.resolved(), "guard": beside})
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(asked.rounds):
         for name, chosen in ways.items():
