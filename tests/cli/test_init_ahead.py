@@ -124,3 +124,25 @@ def test_a_forecast_is_asked_for_and_there_is_no_series() -> None:
     done = quick("--input", "trips.csv", "--task", "forecast")
     assert done.exit_code == 2
     assert "needs a number to forecast" in done.output
+
+
+def test_plans_for_each_step_to_come_are_proposed_as_known_ahead(folder: Path) -> None:
+    rng, horizons = random.Random(5), range(1, 15)
+    promo = {(day, item): rng.random() < 0.25 for day in range(120) for item in (1, 2)}
+    rows = [
+        (
+            date(2024, 1, 1) + timedelta(day), item, int(promo[day, item]),
+            *(int(promo[day + horizon, item]) for horizon in horizons),
+            round((20 + item + 4 * (day % 7)) * (2 if promo[day, item] else 1) + rng.gauss(0, 1)),
+        )
+        for day in range(100) for item in (1, 2)
+    ]  # fmt: skip
+    header = ("day", "item", "promo", *(f"promo_{horizon}" for horizon in horizons), "sold")
+    data = written("planned.csv", header, rows)
+    shown = init("--input", data, "--label", "sold")
+    assert "2 series of sold by item, a number every 1d: forecast, 14 steps ahead" in shown
+    assert "promo_1 and so on: taken for what is known of each step before it comes" in " ".join(shown.split())
+    pipeline = load_pipeline(folder / "planned.yaml")
+    assert pipeline.forecast is not None
+    assert pipeline.forecast.known_ahead == {"promo_planned": "promo_{h}"}
+    assert pipeline.model.strip() == "SeasonalRegression()"

@@ -8,7 +8,7 @@ is nearest to the next.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from math import isfinite
 from statistics import fmean, median
@@ -20,11 +20,13 @@ from driftline.author.leak import Cell
 from driftline.author.past import hours_beside
 from driftline.author.profile import Column, Profile
 from driftline.core.duration import format_duration
+from driftline.core.pipeline.forecast import HORIZON
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 _MONTH_MS: Final = 2_629_800_000  # a twelfth of a year of 365.25 days
 _MONTHS: Final = (28 * DAY_MS, 31 * DAY_MS)
+_PLANNED_MIN: Final = 4  # numbered fields that are no keys: as many as there are horizons at least
 _KEYS_MAX: Final = 3
 _CANDIDATES_MAX: Final = 10
 _LENGTH_MIN: Final = 30  # observations of a series, by the median
@@ -84,6 +86,21 @@ def horizons_of(step_ms: int) -> int:
     return next((count for up_to, count in _HORIZONS if step_ms <= up_to), 4)
 
 
+def plans(names: Collection[str], horizons: int) -> dict[str, str]:
+    """Fields that look like what is known ahead of each step: `promo_1`, `promo_2`, ... for every horizon.
+
+    Returns:
+        By a name for what they say, the fields with `{h}` in the place of the horizon.
+    """
+    stems = [name[:-1] for name in names if name.endswith("1") and len(name) > 1]
+    made = {}
+    for stem in stems:
+        if all(f"{stem}{horizon}" in names for horizon in range(1, horizons + 1)):
+            name = stem.rstrip("_.- ") or stem
+            made[f"{name}_planned" if name in names else name] = f"{stem}{HORIZON}"
+    return made
+
+
 def find_series(found: Profile, columns: Mapping[str, Column], label: str, *, whole: bool) -> Found | None:
     """The series of a table; None where it holds none.
 
@@ -96,7 +113,9 @@ def find_series(found: Profile, columns: Mapping[str, Column], label: str, *, wh
     times = list(_times(found, columns, hour))
     values = [float(cell) if isinstance(cell, int | float) else None for cell in columns[label]]
     best = None
-    names = list(_names(columns, {label, found.time, found.id, hour}, len(times)))
+    stems = tuple(plan.removesuffix(HORIZON) for plan in plans(columns, _PLANNED_MIN).values())
+    planned = {name for name in columns if any(name.removeprefix(stem).isdigit() for stem in stems)}
+    names = list(_names(columns, {label, found.time, found.id, hour, *planned}, len(times)))
     for count in range(min(_KEYS_MAX, len(names)) + 1):
         for by in combinations(names, count):
             series = _series(by, columns, times, values)

@@ -14,7 +14,7 @@ from driftline.author.contender import Contender
 from driftline.author.past import Proposal
 from driftline.author.profile import Field, Left, Profile
 from driftline.author.sample import Sample
-from driftline.author.series import DAY_MS, Found
+from driftline.author.series import DAY_MS, Found, plans
 from driftline.backtest.choice import LABELS_MIN, LEARNING_SHARE, Choice, choose
 from driftline.backtest.run import cores
 from driftline.cli.draft import Draft, Origin, beside
@@ -22,6 +22,7 @@ from driftline.cli.progress import bar
 from driftline.cli.selection import MANY_ROWS, Result, say_untried
 from driftline.config import read_pipeline, yaml_scalar
 from driftline.core.duration import format_duration
+from driftline.core.pipeline.forecast import HORIZON
 from driftline.core.task import tasks
 from driftline.core.task.rule import Rule
 from driftline.ingest.history import TableSource
@@ -80,9 +81,14 @@ class AheadDraft(Draft):
             for one in found.features
             if one.use not in ("number", "boolean") and one.name not in named
         ]
+        self._plans = plans([one.name for one in numbers], series.horizons)
+        horizons = range(1, series.horizons + 1)
+        of_plans = {plan.replace(HORIZON, str(horizon)) for plan in self._plans.values() for horizon in horizons}
+        planned = [one for one in numbers if one.name in of_plans]
+        numbers = [one for one in numbers if one.name not in of_plans]
         surplus = [Left(one.name, one.type, f"more than {_FEATURES_MAX}") for one in numbers[_FEATURES_MAX:]]
         left = [one for one in found.left if one.name not in named]
-        self._numbers = tuple(numbers[:_FEATURES_MAX])
+        self._numbers = (*numbers[:_FEATURES_MAX], *planned)
         self.found = replace(
             found,
             target=replace(found.target, task=task.name),
@@ -107,7 +113,12 @@ class AheadDraft(Draft):
             f"{name} has one value in the rows that were looked at, and names a series all the same: more may come"
             for name in series.constant
         ]
-        return (regular, *constant)
+        planned = [
+            f"{pattern.replace(HORIZON, '1')} and so on: taken for what is known of each step before it comes; they "
+            "are seen at their horizon (forecast.known_ahead)"
+            for pattern in self._plans.values()
+        ]
+        return (regular, *constant, *planned)
 
     def _event(self) -> Iterator[str]:
         whole = self._found
@@ -139,6 +150,8 @@ class AheadDraft(Draft):
             yield beside(f"  cycles: {yaml_scalar(list(series.cycles))}", "shorter ones within the season")
         yield beside(f"  seasons: {seasons}", "how many of them a regression sees")
         yield beside(f"  memory: {memory}", "how many of them are kept")
+        if self._plans and not self._contender.alone:
+            yield beside(f"  known_ahead: {yaml_scalar(self._plans)}", "what the row says of each step to come")
         if series.amounts:
             yield beside("  transform: sqrt", "amounts: their noise grows with their size; log where effects multiply")
         yield beside("  interval: 0.9", "share of the observations inside the intervals")
