@@ -360,6 +360,16 @@ def test_a_metric_ends_with_the_last_label_and_begins_with_some() -> None:
     assert [point.window.get("Accuracy") for point in there.fresh] == [None, 0.9, 0.9, None, None, 0.9]
 
 
+def test_a_note_of_the_same_time_without_new_labels_keeps_the_metric() -> None:
+    there = Board()
+    there.begin(1)
+    for labels, pending in ((30, 1), (40, 1), (40, 2)):
+        metrics = {"Accuracy": labels / 100, "label_count": labels}
+        there.take_entry(0, NOW_MS, note(metrics=metrics, window_metrics=metrics, pending=pending))
+    (point,) = there.shards[0].curve.points
+    assert (point.window, point.total, point.more["waiting"]) == ({"Accuracy": 0.4}, {"Accuracy": 0.4}, 2)
+
+
 def test_trips_in_a_row_are_one_mark() -> None:
     there = board(guard={"tripped": {}})
     for count in range(1, 4):

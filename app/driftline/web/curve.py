@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from driftline.web.record import NAME_MAX, NAMES_MAX, PARTS, Note, Sum, cut
 
@@ -75,7 +76,8 @@ class Curve:
         if last is not None and point.time_ms <= last.time_ms:
             if point.time_ms < last.time_ms or _values_of(point) == _values_of(last):
                 return False
-            self.points[-1] = point
+            measured = point.window or point.total
+            self.points[-1] = point if measured else replace(point, window=last.window, total=last.total)
             return True
         self.points.append(point)
         if len(self.points) > self._most:

@@ -355,6 +355,7 @@ UNKNOWN = "Either these labels are wrong or the world has changed; nothing shows
         ({}, UNKNOWN),
         ({"where": "word = b", "share": 0.9}, UNKNOWN),
         ({"sure": 0.5, "unsure": 0.55}, "Evidence for faulty labels: confident predictions"),
+        ({"sure": 0.5, "unsure": 0.55, "where": "word = b", "share": 0.9}, UNKNOWN),
         ({"sure": 0.18, "unsure": 0.31}, UNKNOWN),
         ({"sure": 0.1, "unsure": 0.4}, "Evidence for a real change: mostly unsure predictions"),
         ({"inputs": ("features",)}, "Evidence for a real change: inputs changed"),

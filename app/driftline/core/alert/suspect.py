@@ -160,7 +160,7 @@ def _evidence(burst: Burst) -> str:
     """What speaks for a fault of the labels, and what for a changed world.
 
     A few dozen labels seldom tell: inputs may stay as they are while what they mean changes, and a new pattern has
-    mostly one place, as a faulty source has. So neither is evidence, and only a clear difference is.
+    mostly one place, where it contradicts the model however sure it was. So none of these is evidence.
     """
     fault, change = [], []
     if burst.where.startswith(PARTITION):
@@ -168,7 +168,7 @@ def _evidence(burst: Burst) -> str:
     if burst.inputs:
         change.append("inputs changed as well")
     if burst.sure is not None and burst.unsure is not None:
-        if burst.sure >= ALIKE_MIN * burst.unsure:
+        if burst.sure >= ALIKE_MIN * burst.unsure and not _place(burst):
             fault.append("confident predictions are contradicted as often as unsure ones")
         elif burst.sure < burst.unsure / 2:
             change.append("mostly unsure predictions are contradicted")
