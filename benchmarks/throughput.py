@@ -253,7 +253,7 @@ class Bench:
             "core": self._core,
             "profile": profile,
         }
-        found = machine.run(SUBJECTS[subject].module, asked, TIMEOUT_S)
+        found = {**machine.run(SUBJECTS[subject].module, asked, TIMEOUT_S), "name": chosen.name}
         scores = {} if subject == ALONE else asyncio.run(_scores(self.settings, chosen.topics.scores))
         readable = scored if subject == ALONE else len(scores)
         if (found["scored"], found["learned"], readable) != (scored, given.pairs, scored):
