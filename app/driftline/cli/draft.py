@@ -234,6 +234,8 @@ class Draft:
         if threshold is not None:
             yield beside(f"# decision: {{threshold: {threshold}}}", why)
         rare = self._found.target.rare
+        if threshold is not None and 0 < rare < RARE:
+            yield beside("# decision: {budget: 100, per: 1d}", "or the highest scores, at most so many a day")
         metrics = self._task.draft.metrics(rare, self._label is not None)
         if metrics:
             note = f"{rare:.1%} are of the rarer class, so accuracy would mislead" if 0 < rare < RARE else ""
