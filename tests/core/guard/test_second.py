@@ -12,6 +12,7 @@ import pytest
 from driftline.backtest.guarded import Guarded
 from driftline.cli.shards import _second
 from driftline.codec.encode import Encoder
+from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
 from driftline.core.oracle import Oracle
 from driftline.core.output import MODEL, SECOND, Outcome, Prediction, Score, Several
@@ -294,6 +295,24 @@ def test_a_state_of_a_second_model_that_none_of_ours_wrote_is_refused() -> None:
     here.second.labels = -1
     with pytest.raises(Exception, match="second"):
         at_once(sound(here))
+
+
+@pytest.mark.parametrize("fallback", [{"model": "Select('x') | GaussianNB()"}, {"value": 0.5}])
+def test_what_waits_shares_no_object_that_a_restart_would_part(fallback: dict[str, Any]) -> None:
+    """Else `check` takes the pipeline for one that is not deterministic."""
+    guard: dict[str, Any] = {"untrained": {"labels_min": 1_000, "action": "fallback"}, "fallback": [fallback]}
+    if "model" in fallback:
+        guard["untrained"] = {"labels_min": 5, "action": "fallback"}
+    here = Shard(small(guard=guard), 0)
+    for number in range(20):
+        fold(here, event(number, NOW_MS + number, float(number % 5), offset=number))
+        fold(here, label(number, number % 5 > 2, NOW_MS + number, offset=number))
+    here.learner.reset()
+    scores = chosen(fold(here, *[event(number, NOW_MS + number, 1.0, offset=number) for number in (50, 51)]), Score)
+    assert scores[0].guard == "fallback"
+    there = load(here.pipeline, 0, dump(here))
+    made = [fold(one_of, label(50, True, NOW_MS + 60, offset=50)) for one_of in (here, there)]
+    assert [digest_of(one) for one in made[0]] == [digest_of(one) for one in made[1]]
 
 
 def test_a_report_a_scrape_and_status_have_both_errors() -> None:

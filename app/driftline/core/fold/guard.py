@@ -74,6 +74,12 @@ def _ask_second(shard: Shard, event: Event, out: Outbox) -> Unserved | None:
     return answer
 
 
+def _copied(said: Prediction) -> Prediction:
+    """One object in the score and beside it would be two in a replay."""
+    shares = said.probabilities
+    return Prediction(said.label, None if shares is None else dict(shares), said.value)
+
+
 def _judge(
     shard: Shard,
     ladder: Ladder,
@@ -90,7 +96,7 @@ def _judge(
         if which == "last_good":
             return learner.ask_good(event.features, out.own_id(), out.oracle)
         known = 0 if shard.second is None else shard.second.learner.known
-        return (None if second is None else second.prediction), known
+        return (None if second is None else _copied(second.prediction)), known
 
     if ladder.compares:
         kept.outputs.follow(learner.generation)
@@ -112,7 +118,8 @@ def unserved_of(
     """
     if made is None or made is served:
         return ()
-    return (Unserved(MODEL, made, version, passed.tripped[-1].rung if passed.tripped else ""),)
+    own = ModelVersion(version.generation, version.learned)  # one object here and in the score would be two in a replay
+    return (Unserved(MODEL, made, own, passed.tripped[-1].rung if passed.tripped else ""),)
 
 
 def report(shard: Shard, finite: Guard, score: Score, passed: Judged, out: Outbox, *, resting: bool) -> None:
