@@ -52,14 +52,14 @@ _frame = struct.Struct(">BqiII").pack
 _header_frame = struct.Struct(">Ii").pack
 
 
-class Message(Write, frozen=True, gc=False, kw_only=True):
+class Message(Write, frozen=True, gc=False):
     """One record to publish.
 
     Args:
         kind: which of the pipeline's topics it is for: scores, outcomes, alerts or rejected.
     """
 
-    kind: str
+    kind: str = ""
 
 
 _RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4, "review": 5}
@@ -85,7 +85,10 @@ class Encoder:
         )
         self._reviews = topics.review or ""
         self._number, self._shards, self._counts = number, pipeline.shards or 1, counts or {}
-        self._places: dict[tuple[str, int], int] = {}  # by output topic and partition of the input
+        self._score_places, self._outcome_places, self._reject_places, self._review_places = (
+            _Places(self._number, self._shards, self._counts.get(topic, 1) if self._counts else 0)
+            for topic in (self._scores, self._outcomes, self._rejects, self._reviews)
+        )
         self._features = features_of(pipeline)
         self._slates = task_of(pipeline.task).slates
         self._by = pipeline.forecast.by if pipeline.forecast is not None else ()
@@ -104,9 +107,9 @@ class Encoder:
     def encode(self, output: Output) -> Message:
         """One output as it is published."""
         message = self._forms[type(output)](output)
-        size = len(message.value or b"")
-        if size > self._value_max:
-            return self._stub(output, message, size)
+        value = message.value
+        if value is not None and len(value) > self._value_max:
+            return self._stub(output, message, len(value))
         return message
 
     def _score(self, score: Score) -> Message:
@@ -135,15 +138,11 @@ class Encoder:
             value.forecast = forecast_of(score.forecast, self._by)
         if score.budget is not None:
             value.budget = budget_of(score.budget)
-        time_ms = source.record_time_ms
-        return Message(
-            self._scores,
-            self._partition(self._scores, source.partition),
-            _key(source.key),
-            to_json(value),
-            time_ms if time_ms > 0 else 0,
-            kind="scores",
-        )
+        time_ms, key = source.record_time_ms, source.key
+        if key is not None and len(key) > KEY_BYTES_MAX:
+            key = None
+        partition = self._score_places[source.partition]
+        return Message(self._scores, partition, key, to_json(value), time_ms if time_ms > 0 else 0, (), "scores")
 
     def _decided(self, decided: Decided) -> Message:
         version, decision = decided.version, decided.decision
@@ -166,7 +165,7 @@ class Encoder:
             value.forecast = forecast_of(decided.forecast, self._by)
         if decided.budget is not None:
             value.budget = budget_of(decided.budget)
-        partition = self._partition(self._scores, decided.partition)
+        partition = self._score_places[decided.partition]
         return Message(self._scores, partition, _key(decided.key), to_json(value), decided.stamp_ms, kind="scores")
 
     def _review(self, review: Review) -> Message:
@@ -194,7 +193,7 @@ class Encoder:
             value.at_deadline.forecast = forecast_of(held.then_ahead, self._by)
             if review.forecast is not None:
                 value.served.forecast = forecast_of(review.forecast, self._by)
-        partition = self._partition(self._reviews, held.partition)
+        partition = self._review_places[held.partition]
         return Message(self._reviews, partition, _key(held.key), to_json(value), review.stamp_ms, kind="review")
 
     def _outcome(self, outcome: Outcome) -> Message:
@@ -214,11 +213,13 @@ class Encoder:
             probability,
             probabilities,
             UNSET if version is None else f"{version.generation}.{version.learned}",
-            UNSET if label is None else written(label),
+            UNSET if label is None else label if type(label) is not float else written(label),
             UNSET if previous is None else written(previous),
-            UNSET if label_time_ms is None else label_time_ms,
-            UNSET if label_time_ms is None or event_time_ms is None else label_time_ms - event_time_ms,
         )
+        if label_time_ms is not None:
+            value.label_time_ms = label_time_ms
+            if event_time_ms is not None:
+                value.label_delay_ms = label_time_ms - event_time_ms
         if self._slates:
             _put_slate(value, outcome)
         elif outcome.unserved:
@@ -229,9 +230,11 @@ class Encoder:
             value.kpi = priced_of(outcome.priced)
         if self._budgeted and prediction is not None and isinstance(prediction.label, bool):
             value.decision = prediction.label
-        key, stamp_ms = _key(outcome.key), outcome.stamp_ms
-        partition = self._partition(self._outcomes, outcome.partition)
-        return Message(self._outcomes, partition, key, to_json(value), stamp_ms, kind="outcomes")
+        key, stamp_ms = outcome.key, outcome.stamp_ms
+        if key is not None and len(key) > KEY_BYTES_MAX:
+            key = None
+        partition = self._outcome_places[outcome.partition]
+        return Message(self._outcomes, partition, key, to_json(value), stamp_ms, (), "outcomes")
 
     def _alert(self, alert: Alert) -> Message:
         value = {
@@ -279,18 +282,8 @@ class Encoder:
             headers = (*headers, ("driftline.truncated_bytes", b"%d" % len(value or b"")))
             value = value and value[: self._value_max - taken]
         key, time_ms = _key(source.key), max(source.record_time_ms, 0)
-        partition = self._partition(self._rejects, source.partition)
+        partition = self._reject_places[source.partition]
         return Message(self._rejects, partition, key, value, time_ms, headers, kind="rejected")
-
-    def _partition(self, topic: str, partition: int) -> int:
-        """Of an output, for what is about a record of this partition of an input."""
-        if partition == OWN or not self._counts:
-            return self._number
-        found = self._places.get((topic, partition))
-        if found is None:
-            found = output_partition(partition, self._number, self._shards, self._counts.get(topic, 1))
-            self._places[topic, partition] = found
-        return found
 
     def _stub(self, output: Output, message: Message, size: int) -> Message:
         """What stands for a value that is too large: who it was, and why it is not here."""
@@ -311,6 +304,26 @@ class Encoder:
             "stub": f"{size} bytes exceed limits.output_bytes_max",
         }
         return structs.replace(message, value=orjson.dumps(value))
+
+
+class _Places(dict[int, int]):
+    """Partitions of an output topic, by that of an input which something is about.
+
+    Args:
+        number: of the shard, out of `shards`.
+        count: of the topic's partitions; 0 where all goes to the one that has the shard's number.
+    """
+
+    def __init__(self, number: int, shards: int, count: int) -> None:
+        super().__init__({OWN: number})
+        self._number, self._shards, self._count = number, shards, count
+
+    def __missing__(self, partition: int) -> int:
+        number = self._number
+        self[partition] = found = (
+            output_partition(partition, number, self._shards, self._count) if self._count else number
+        )
+        return found
 
 
 def _put_slate(value: OutcomeValue, outcome: Outcome) -> None:

@@ -190,8 +190,8 @@ class OutcomeValue(Struct, gc=False):
     model_version: str | UnsetType
     label: Shown | UnsetType
     previous_label: Shown | UnsetType
-    label_time_ms: int | UnsetType
-    label_delay_ms: int | UnsetType
+    label_time_ms: int | UnsetType = UNSET
+    label_delay_ms: int | UnsetType = UNSET
     slate: list[Placed] | UnsetType = UNSET
     explored: bool | UnsetType = UNSET
     rewards: dict[str, float] | UnsetType = UNSET

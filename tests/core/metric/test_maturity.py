@@ -187,7 +187,7 @@ def test_expected_accuracy_of_calibrated_predictions_is_near_the_real_one(thresh
     for _ in range(5_000):
         p = rng.random()
         y = rng.random() < p
-        kept.scored(p, positive=p >= threshold)
+        kept.sureness.append(p if p >= threshold else 1 - p)
         kept.joined(p, y)
         right += (p >= threshold) == y
     told = kept.values()

@@ -47,9 +47,10 @@ class Trail:
         newest = self.levels[0]
         newest.append(value)
         if len(newest) == BLOCKS:
-            self._merge()
+            self.merge()
 
-    def _merge(self) -> None:
+    def merge(self) -> None:
+        """Make room among the newest: as many of them as there may be."""
         levels, level = self.levels, 0
         while len(levels[level]) >= BLOCKS:
             if level + 1 == len(levels):

@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 from river import drift
+from river.__version__ import __version__
 
-from driftline.core.drift.change_point import Trail
+from driftline.core.drift.change_point import BLOCKS, Trail
 from driftline.core.drift.reference import Reference
 from driftline.core.fault import STOPS
 from driftline.core.signal import Bad, Signal
@@ -27,6 +28,7 @@ Act: TypeAlias = Literal["alert", "reset", "swap", "boost"]
 Unit: TypeAlias = Literal["bit", "rank", "raw"]
 WARNING_SPAN = 2_000
 _FAR = 1e290  # sums of such values are finite
+_ADWIN = drift.ADWIN if __version__ == "0.26.1" else None  # what is known of it
 
 
 class Move(Struct, frozen=True, gc=False):
@@ -227,7 +229,11 @@ class Monitor:
             # A cold start is not a past to compare with: of the warm-up, its later half is kept.
             self.settled = True
             self._forget_before(self.observed // 2)
-        self.trail.append(value)
+        trail = self.trail
+        newest = trail.levels[0]  # `append`, without a call
+        newest.append(value)
+        if len(newest) == BLOCKS:
+            trail.merge()
         if self.means is not None:
             self.means.append(value if natural is None else min(max(natural, -_FAR), _FAR))
         try:
@@ -244,6 +250,11 @@ class Monitor:
     def _show(self, value: float) -> tuple[bool, bool]:
         """Show the detectors a value; returns whether there is a drift, and whether one of them warns of it."""
         detector, looser = self.detector, self.looser
+        if type(detector) is _ADWIN and not self.warns:  # as most: its own `update`, without the calls
+            if detector._drift_detected:
+                detector._reset()
+            detector._drift_detected = found = detector._helper.update(value)
+            return bool(found), False
         detector.update(value)
         if not self.warns:
             return bool(detector.drift_detected), False

@@ -296,7 +296,13 @@ class DriftMonitors:
         found: Sequence[Drift] = _NONE
         for value_of, monitors in self.of_labels:
             value = value_of(y_true, prediction)
-            if value is not None and (changes := _update(monitors, value, settled, scale)):
+            if value is None:
+                continue
+            if len(monitors) == 1:  # most: `_update`, without a call
+                change = monitors[0].update(value, settled, value * scale)
+                if change is not None:
+                    found = [*found, change]
+            elif changes := _update(monitors, value, settled, scale):
                 found = [*found, *changes]
         return found
 

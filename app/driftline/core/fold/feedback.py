@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from driftline.core.error import InvariantError
 from driftline.core.fold.incident import note_drift, reject, watch_faults, watch_labels, watch_strays
 from driftline.core.fold.kpi import as_decided, price, price_again, stake, take_back
-from driftline.core.fold.learning import learn_pair, report_turn, suspect, watch_bound, withdraw
+from driftline.core.fold.learning import learn, learn_pair, report_turn, suspect, watch_bound, withdraw
 from driftline.core.guard.ladder import Ladder
 from driftline.core.label.early import Held
 from driftline.core.label.life import Act, Move, State
@@ -42,7 +42,7 @@ def take_label(shard: Shard, label: Label, out: Outbox) -> None:
         return
     found = shard.pending.look(label.event_id, now_ms) or shard.early.look(label.event_id)
     source = label.source
-    own = shard.own(source)
+    own = OWN if source.partition == shard.number else source.partition  # `own`, here and below without a call
     held = Held(now_ms + terms.early_ms, label.event_id, source.offset, source.key, label.time_ms, value, own)
     moves = shard.life[found.state]
     move = moves.retraction if value is None else moves.same if found.label == value else moves.label
@@ -63,17 +63,20 @@ def await_label(shard: Shard, event: Event, score: Score, series: bytes | None, 
     Args:
         series: of the guard, that the label is a value of.
     """
-    source, pending, strays = event.source, shard.pending, shard.strays
-    if event.time_ms > strays.event_ms and not event.time_ahead:
-        strays.event_ms = event.time_ms
-    keys = shard.history.label_keys if shard.terms.label_history else ()
-    served, own = (score.prediction, score.version), shard.own(source)
-    carried = (source.offset, source.key, event.time_ms, event.features)
-    stakes = stake(shard, event, score.prediction) if shard.terms.priced else None
-    waiting = Waiting(*carried, *served, score.unserved, keys, own, series, stakes)
+    source, pending, strays, terms = event.source, shard.pending, shard.strays, shard.terms
+    time_ms, prediction = event.time_ms, score.prediction
+    if time_ms > strays.event_ms and not event.time_ahead:
+        strays.event_ms = time_ms
+    keys = shard.history.label_keys if terms.label_history else ()
+    own = OWN if source.partition == shard.number else source.partition
+    stakes = stake(shard, event, prediction) if terms.priced else None
+    waiting = Waiting(
+        source.offset, source.key, time_ms, event.features, prediction, score.version,
+        score.unserved, keys, own, series, stakes,
+    )  # fmt: skip
     index = pending.add(event.event_id, now_ms, waiting)
     for held in shard.early.take(event.event_id):
-        strays.meet(event.event_id, now_ms + shard.terms.early_ms - held.deadline_ms)
+        strays.meet(event.event_id, now_ms + terms.early_ms - held.deadline_ms)
         move = shard.life[_WAITING].label  # of `PARTLY` too, where several labels are held
         _ON_LABEL[move.act](shard, Found(_WAITING, index, waiting), held, move, out)
     while (oldest := pending.crowded()) is not None:
@@ -445,13 +448,17 @@ def _settle(
 ) -> None:
     """Learn the pair, if there is one, and publish how the wait ended."""
     failure = None
-    if label is not None and shard.terms.limited:
+    terms = shard.terms
+    if label is not None and terms.limited:
         shard.watch.judge(waiting.version.generation, shard.learner.generation)
     if label is not None and shard.second is not None and previous is None:
         shard.second.compare(label, waiting.prediction, waiting.unserved)
-    if label is not None and shard.terms.supervised:
-        failure, held = learn_pair(shard, waiting, label, event_id, output_id, out)
-        detail = held or detail
+    if label is not None and terms.supervised:
+        if terms.holds:
+            failure, held = learn_pair(shard, waiting, label, event_id, output_id, out)
+            detail = held or detail
+        else:
+            failure = learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle)
         if failure is not None:
             kind, detail = "failed", failure
     counts = shard.counts

@@ -75,10 +75,8 @@ def learn_beside(
 def learn_pair(
     shard: Shard, waiting: Waiting, label: LabelValue, event_id: EventId, output_id: str, out: Outbox
 ) -> tuple[str | None, str | None]:
-    """Learn a pair, or hold it back; returns what the model raised, and why it is held."""
+    """Learn a pair, or hold it back where the pipeline `holds`; returns what the model raised, and why it is held."""
     terms, kept = shard.terms, shard.quarantine
-    if not terms.holds:
-        return learn(shard, waiting.features, label, output_id, waiting.time_ms, out.oracle), None
     now_ms = shard.now_ms
     values = (*waiting.features,)  # a copy: one object here and in the ledger would be two after a recovery
     pair = Pair(output_id, event_id, values, label, min(waiting.time_ms, now_ms), kept.test.number)
@@ -125,8 +123,8 @@ def suspect(shard: Shard, waiting: Waiting, label: LabelValue, partition: int) -
             return ""
     else:  # `code_of`, without a call
         code = 2 * bisect_left(EDGES, value) + ((not label) if value > 0.5 else bool(label))
-    if not code & 1 and test.idle(generation):  # most labels: `take` would count them, and no more
-        test.latest[code] += 1.0
+    if not (code & 1 or test.runs or test.suspect) and generation == test.newest and test.number + 1 < test.turn_at:
+        test.latest[code] += 1.0  # as of most labels: `take` would count them, and no more
         test.number += 1
         return ""
     turn = test.take(code, generation, shard.classes, shard.terms.odds)

@@ -108,20 +108,20 @@ class Merge(Generic[Unread]):
         taken: list[tuple[int, InputRecord]] = []
         heads, judge, controls, unsettled = self._heads, self.judge, self._controls, self._unsettled
         order, seen = self._order(at_end), 0
-        horizon_ms = inf if judge is None else judge.horizon_ms
+        horizon_ms, first = (inf if judge is None else judge.horizon_ms), -inf
         for _ in range(count_max):
             time_ms, lane = order[0]
             head = heads[lane]
             if not head or unsettled[lane]:  # all are at their end, or this one holds the others back
                 break
             record = head.popleft()
-            if time_ms == -inf and lane >= controls and judge is not None:
+            if time_ms == first and lane >= controls and judge is not None:
                 judge.advance(taken[seen:])
                 seen = len(taken)
                 record = judge.note(lane, record)
             taken.append((lane, record))
             time_ms = head[0].order_ms if head and lane >= controls else self._time(lane, at_end[lane])
-            if horizon_ms < time_ms < inf and judge is not None:  # rarely: what was taken since moves the horizon first
+            if time_ms > horizon_ms and time_ms < inf and judge is not None:  # rarely: most is behind what was taken
                 judge.advance(taken[seen:])
                 seen, horizon_ms = len(taken), judge.horizon_ms
                 if time_ms > horizon_ms:

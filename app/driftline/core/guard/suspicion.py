@@ -152,10 +152,6 @@ class Suspicion:
             self._turn(classes)
         return ""
 
-    def idle(self, generation: int) -> bool:
-        """Whether a label that agrees would only be counted: no bet runs, and the block is not full with it."""
-        return not (self.runs or self.suspect or generation != self.newest) and self.number + 1 < self.turn_at
-
     @property
     def first(self) -> int:
         """The pair with which the burst began, by the bet that gained most."""

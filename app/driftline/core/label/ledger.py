@@ -19,6 +19,7 @@ from msgspec import structs
 
 from driftline.core.error import InvariantError
 from driftline.core.label.fate import GONE, LABELLED, WAITING, Fate
+from driftline.core.label.life import BARE
 from driftline.core.label.pending import Found, Settled, Waiting
 from driftline.core.label.segment import Segment, SegmentState, View
 from driftline.core.label.store import SHIFT, SLOT, Store
@@ -106,7 +107,12 @@ class Ledger(Store):
         if least > self._remembered_floor:
             self._forget_before(least)
         index = self._indexes.get(event_id)
-        return None if index is None else self.at(index)
+        if index is None:
+            return None
+        segment, slot = self._segments[index >> SHIFT], index & SLOT
+        if segment.notes or isinstance(waiting := segment.packed[slot], bytes):
+            return self.at(index)
+        return Found(BARE[segment.fates[slot]], index, waiting)  # as `at` does, without a call
 
     def add(self, event_id: EventId, now_ms: int, waiting: Waiting | None) -> int:
         """Remember an event that is not known yet; without `waiting`, it waits for nothing. Returns its index."""
@@ -224,7 +230,9 @@ class Ledger(Store):
         Args:
             decision: what its label was held against, where that is not what it was served with.
         """
-        segment, slot = self._changing(index)
+        segment, slot = self._segments[index >> SHIFT], index & SLOT  # `_changing`, without a call
+        if segment.guarded:
+            segment.preserve()
         self._waiting_count -= 1
         segment.fates[slot] = fate
         if fate in self.keep and self.correct_max:

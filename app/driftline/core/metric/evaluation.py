@@ -296,6 +296,22 @@ class _LogLoss(_Mean):
         p = _LEAST if p < _LEAST else _GREATEST if p > _GREATEST else p
         return -log(p) if y_true else -log(1 - p)
 
+    def update(self, y_true: LabelValue, prediction: Prediction) -> bool:
+        """As of any mean, without a call for its loss."""
+        probabilities = prediction.probabilities
+        if not probabilities:
+            return False
+        p = probabilities.get(True, 0.0)
+        p = _LEAST if p < _LEAST else _GREATEST if p > _GREATEST else p
+        loss = -log(p) if y_true else -log(1 - p)
+        if loss != loss:  # of NaN: between those bounds, nothing else is not finite
+            self.skipped_count += 1
+            return False
+        self.count = count = self.count + 1.0
+        self.mean += (1.0 / count) * (loss - self.mean)
+        self.recent.append(loss)
+        return True
+
 
 class _CrossEntropy(_Mean):
     """As River has it, a class that the model does not know yet costs nothing."""

@@ -48,7 +48,7 @@ class Delays:
         self.count = 0
 
     def add(self, delay_ms: int) -> None:
-        counts, place = self.counts, _bin(delay_ms) if delay_ms > 0 else -1
+        counts, place = self.counts, _bin(delay_ms)
         counts[place] = counts.get(place, 0) + 1
         self.count += 1
 
@@ -74,7 +74,7 @@ def _bin(delay_ms: int) -> int:
     if delay_ms <= 0:
         return -1
     mantissa, exponent = frexp(delay_ms)
-    return exponent * _PARTS + int((mantissa - 0.5) * 2 * _PARTS)
+    return exponent * _PARTS + int(mantissa * 2 * _PARTS) - _PARTS
 
 
 def _edge_ms(place: int) -> float:
@@ -100,9 +100,6 @@ class Expected:
         self.sureness: deque[float] = deque(maxlen=window)
         self.pairs: deque[tuple[float, bool]] = deque(maxlen=window)
         self.labels_until_reliable = window
-
-    def scored(self, probability: float, *, positive: bool) -> None:
-        self.sureness.append(probability if positive else 1 - probability)
 
     def joined(self, probability: float, positive: bool) -> None:
         self.pairs.append((probability, positive))
@@ -191,7 +188,7 @@ class Maturity:
         self.scored += 1
         value, expected = prediction.value, self.expected
         if expected is not None and value is not None:
-            expected.scored(value, positive=prediction.label is True)
+            expected.sureness.append(value if prediction.label is True else 1 - value)
 
     def on_label(
         self,

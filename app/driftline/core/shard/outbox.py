@@ -10,7 +10,6 @@ from msgspec import Struct
 from driftline.core.oracle import Oracle
 from driftline.core.output import Output
 from driftline.core.pipeline import Topics
-from driftline.core.place import OWN
 
 
 @final
@@ -44,32 +43,34 @@ class Outbox(Struct, gc=False):
     Args:
         topic, partition, number: of the record: its topic and offset, or `tick` and the number of the slice.
         oracle: of the slice that the record is in.
+        shard: its number.
+        begin: what the ids of its outputs begin with.
         made: outputs so far, in order.
         requests: to the shell so far, in order.
         alerts: among them.
-        shard: its number.
     """
 
     topic: str
     partition: int
     number: int
     oracle: Oracle
+    shard: int
+    begin: str
     made: list[Output] = []
     requests: list[Request] = []
     alerts: int = 0
-    shard: int = OWN
 
     @property
     def record(self) -> str:
         """The record's place."""
-        return f"{self.topic}-{self.partition}-{self.number}"
+        return f"{self.begin}{self.number}"
 
     def own_id(self) -> str:
-        return f"{self.topic}-{self.partition}-{self.number}-0"
+        return f"{self.begin}{self.number}-0"
 
     def alert_id(self) -> str:
         self.alerts += 1
-        return f"{self.topic}-{self.partition}-{self.number}-{1 + self.alerts}"
+        return f"{self.begin}{self.number}-{1 + self.alerts}"
 
     def place(self, topics: Topics) -> str:
         """The record as an episode's name has it."""

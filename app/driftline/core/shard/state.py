@@ -30,7 +30,7 @@ from driftline.core.model.learner import Learner
 from driftline.core.pipeline import HistoryFeature, Pipeline
 from driftline.core.pipeline.learning import QuarantineForm
 from driftline.core.pipeline.target import Target
-from driftline.core.place import OWN
+from driftline.core.place import OWN, input_name
 from driftline.core.record import LabelValue, Source
 from driftline.core.shard.command import Commands
 from driftline.core.shard.upload import Loading
@@ -170,12 +170,14 @@ class Shard:
         second: the guard's second model; None without one.
         budget: of alarms; as new where decisions need none. `alarms_max` are this shard's of each period.
         ladder: the guard's rungs; None without a guard. `kept` is what they remember.
+        places: by topic and partition, see `place`; made as they are met.
     """
 
     def __init__(self, pipeline: Pipeline, number: int) -> None:
         self.pipeline = pipeline
         self.number = number
         self.terms = Terms.of(pipeline)
+        self.places: dict[str, dict[int, tuple[str, str]]] = {}
         self.learner = Learner(pipeline)
         label = pipeline.label
         self.life = life_of(rules_of(label))
@@ -210,6 +212,12 @@ class Shard:
         self.forecasts = None if pipeline.forecast is None else Forecasts(pipeline)
         self.budget = Budget()
         self.alarms_max = _alarms_max(pipeline, number)
+
+    def place(self, topic: str, partition: int) -> tuple[str, str]:
+        """The name of an input, and what the ids of outputs about its records begin with."""
+        named = input_name(topic, partition, self.number), f"{topic}-{partition}-"
+        self.places.setdefault(topic, {})[partition] = named
+        return named
 
     def own(self, source: Source) -> int:
         """A record's partition as it is kept: `OWN` where it has the shard's number."""
