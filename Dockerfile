@@ -4,7 +4,7 @@
 # reads the state that is there. Another minor does not: save the state first (`driftline state save`, see
 # docs/operations.md), restore it with the new image, and raise constraints.txt with it.
 
-# Built where there is a C compiler: _weighted.pyx is compiled.
+# Built where there is a C compiler: the .pyx files are compiled.
 FROM python:3.11.14 AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/driftline/bin:$PATH
@@ -13,8 +13,8 @@ RUN python -m venv /opt/driftline
 WORKDIR /src
 # The dependencies first, in the versions of the constraints: the layer stays as long as they do.
 COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir -p app/driftline/core/model/fast \
-    && touch app/driftline/__init__.py app/driftline/core/model/fast/_weighted.pyx \
+RUN mkdir -p app/driftline/core/guard app/driftline/core/model/fast \
+    && touch app/driftline/__init__.py app/driftline/core/guard/_familiar.pyx app/driftline/core/model/fast/_weighted.pyx \
     && pip install -c constraints.txt . && pip uninstall -y driftline && rm -r app build
 COPY app ./app
 COPY schemas ./schemas

@@ -57,15 +57,15 @@ $(VENV)/.created:
 	@touch $@
 
 # What was compiled from another source must not stay where compiling fails.
-FAST := app/driftline/core/model/fast
-UNBUILD := rm -rf build/lib* build/temp* $(FAST)/_weighted.c $(FAST)/_weighted.*.so
+COMPILED := app/driftline/core/guard/_familiar app/driftline/core/model/fast/_weighted
+UNBUILD := rm -rf build/lib* build/temp* $(COMPILED:=.c) $(COMPILED:=.*.so)
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(FAST)/_weighted.pyx
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(COMPILED:=.pyx)
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(FAST)/_weighted.pyx
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(COMPILED:=.pyx)
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -19,6 +19,7 @@ from driftline.engine.live import STALL_S, Live, Tip
 from driftline.engine.pace import Pacer
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
+from driftline.engine.turn import TURN_S
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Feed, Place
 from tests.support.memory import MemoryBroker, MemoryCluster

@@ -208,7 +208,7 @@ def _unfinite(score: Score) -> bool:
 
 
 _UNKNOWN = "?"
-_GIVEN = frozenset({"pipeline", "number", "names"})  # of a shard's attributes, those that no record changes
+_GIVEN = frozenset({"pipeline", "number", "names", "places"})  # attributes of a shard that are not its state
 
 
 def _hex(member: Any) -> str:

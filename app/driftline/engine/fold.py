@@ -28,6 +28,7 @@ from driftline.core.stepwise import at_once
 # Records that go through each stage (merge, step, encode) together, and between two questions whether the slice is
 # full. One at a time they cost a fifth more: each stage drives the others' code out of the CPU's caches.
 TOGETHER = 128
+TOGETHER_MIN = 32  # however slow the model is
 TOGETHER_BYTES = 1024 * 1024  # where records are large: reading one of a megabyte may take a third of a second
 
 

@@ -26,7 +26,7 @@ from driftline.core.record import Source
 from driftline.core.shard.outbox import Request, TakeSnapshot
 from driftline.core.shard.state import Shard
 from driftline.engine.alert_log import AlertLog
-from driftline.engine.fold import TOGETHER, TOGETHER_BYTES, Folded, Folder
+from driftline.engine.fold import TOGETHER, TOGETHER_BYTES, TOGETHER_MIN, Folded, Folder
 from driftline.engine.gate import Gate
 from driftline.engine.hand import QUEUE_BYTES_MAX, Hand
 from driftline.engine.note import note_of
@@ -35,7 +35,7 @@ from driftline.engine.patience import PATIENCE_S, Patience
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.tally import Tally
 from driftline.engine.trust import name_of
-from driftline.engine.turn import Turns
+from driftline.engine.turn import TURN_S, Turns
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Feed, Place, Publisher
 
@@ -124,6 +124,7 @@ class Live:
         self._clock = clock
         self._moved_s = self._stalled_s = clock.now_s()
         self._noted_s = 0.0
+        self._record_s = TURN_S / TOGETHER_MIN  # what it took to fold a record of the last slice
         self._ahead = 0  # records far ahead that the log has not counted yet
         self._named_s: float | None = None
         self._held_s = 0.0  # the longest that the snapshot under way kept the loop at a time
@@ -285,15 +286,17 @@ class Live:
             await turns.give_way()
         turns.end()
         self._tally.fold_s += turns.fold_s
+        self._record_s = turns.computed_s / max(folded.records, 1)
         if self.shard.watermark_ms != watermark_ms:
             self._moved_s = self._clock.now_s()
         self._resume(feed)
         return folded
 
     def _together(self) -> int:
-        """How many records may be folded before the clock is looked at."""
+        """How many records may be folded before the clock is looked at: as many as take a turn, as far as is known."""
         largest = max(hand.largest for hand in self._hands.values())
-        return max(1, min(TOGETHER, TOGETHER_BYTES // max(largest, 1)))
+        quick = int(TURN_S / self._record_s) if self._record_s else TOGETHER
+        return max(1, min(TOGETHER, TOGETHER_BYTES // max(largest, 1), max(quick, TOGETHER_MIN)))
 
     def _resume(self, feed: Feed) -> None:
         """Fetch on where enough was folded."""

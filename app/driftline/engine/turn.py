@@ -39,6 +39,11 @@ class Turns:
         self._latest_s = self._clock.cpu_s()
         return self._computed_s + self._latest_s - self._turn_s > self._compute_max_s
 
+    @property
+    def computed_s(self) -> float:
+        """CPU time of the slice, up to the last piece."""
+        return self._computed_s + self._latest_s - self._turn_s
+
     async def give_way(self) -> None:
         """Let others run if it is time."""
         if self._latest_s - self._turn_s > TURN_S:
@@ -49,4 +54,5 @@ class Turns:
 
     def end(self) -> None:
         """Nothing more is folded for now."""
+        self._latest_s = self._clock.cpu_s()
         self.fold_s += self._clock.now_s() - self._began_s

@@ -36,7 +36,7 @@ class Case:
         self.crowd = (0, 0)
         self.distance = 0.0
         self.features: Sequence[FeatureValue] = ()
-        self.known: Sequence[list[Any]] = ()
+        self.known: list[list[Any]] = []
 
 
 class Beyond(NamedTuple):

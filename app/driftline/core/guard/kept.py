@@ -14,7 +14,7 @@ from msgspec import structs
 
 from driftline.core.compact import compacted
 from driftline.core.guard.distribution import Outputs
-from driftline.core.guard.unfamiliar import Known, learn, nothing
+from driftline.core.guard.familiar import Known, learn, nothing
 from driftline.core.output import Decision, HeldBack, Prediction, Rung
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.record import EventId, FeatureValue

@@ -11,58 +11,18 @@ Source: I. J. Good, "The population frequencies of species and the estimation of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from msgspec import Struct
 
 from driftline.core.guard.base import Beyond, Case, Limit
+from driftline.core.guard.familiar import Known, is_familiar
 from driftline.core.output import Action, Rung
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.record import FeatureValue
 
-TEXTS_MAX: Final = 1_000  # of one feature; beyond them, texts are names, and a new one is no surprise
-TEXT_MAX: Final = 200  # characters; a feature with a longer one holds prose
 MARGIN: Final = 0.1  # of the span of the numbers
-
-Known: TypeAlias = list[Any]
-"""Of one feature: how many values were learned; the least and the greatest number; texts by how often (None: too many),
-and how many of them came once."""
-
-
-def nothing() -> Known:
-    """Of a feature before its first value."""
-    return [0, None, None, {}, 0]
-
-
-def learn(known: Sequence[Known], values: Sequence[FeatureValue]) -> None:
-    """An event was learned from."""
-    for one, value in zip(known, values, strict=False):
-        if type(value) is float and (least := one[1]) is not None:  # as most
-            one[0] += 1
-            if value < least:
-                one[1] = value
-            elif value > one[2]:
-                one[2] = value
-            continue
-        if value is None:
-            continue
-        one[0] += 1
-        if type(value) is float or type(value) is int:
-            if one[1] is None or value < one[1]:
-                one[1] = value
-            if one[2] is None or value > one[2]:
-                one[2] = value
-        elif (texts := one[3]) is not None:
-            if type(value) is str and len(value) > TEXT_MAX:
-                one[3], one[4] = None, 0
-                continue
-            count = texts.get(value, 0)
-            texts[value] = count + 1
-            one[4] += (count == 0) - (count == 1)
-            if len(texts) > TEXTS_MAX:
-                one[3], one[4] = None, 0
 
 
 def surprise(known: Known, value: FeatureValue) -> float:
@@ -93,16 +53,13 @@ class Unfamiliar(Struct, frozen=True, gc=False):
     def beyond(self, case: Case) -> Beyond | None:
         if case.learned is None:
             return None
-        most, place = self.score_max, -1
-        number = -1
-        for known, value in zip(case.known, case.features, strict=False):
-            number += 1
-            if type(value) is float and (least := known[1]) is not None and least <= value <= known[2]:
-                continue
-            found = surprise(known, value)
-            if found > most:
-                most, place = found, number
-        return None if place < 0 else Beyond(self.score_max, most - self.score_max, self.names[place])
+        if is_familiar(case.known, case.features):
+            return None
+        found = [surprise(known, value) for known, value in zip(case.known, case.features, strict=False)]
+        most = max(found)
+        if most <= self.score_max:
+            return None
+        return Beyond(self.score_max, most - self.score_max, self.names[found.index(most)])
 
 
 def of(guard: GuardForm, pipeline: Pipeline) -> Limit | None:

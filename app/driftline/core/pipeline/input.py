@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -149,11 +150,12 @@ class EventForm(InputForm):
     def arranger(self) -> Callable[[Sequence[Any]], tuple[tuple[Any, ...], tuple[Any, ...]]]:
         """`arrange`, for many events."""
         places = {name: place for place, name in enumerate(self.plain)}
-        order, read = tuple(map(places.get, self.features)), len(places)
-        return lambda values: (
-            tuple([None if place is None else values[place] for place in order]),
-            tuple(values[read:]),
-        )
+        order, read = [places.get(name, -1) for name in self.features], len(places)
+        if len(order) == 1:
+            (only,) = order
+            return lambda values: (((*values, None)[only],), tuple(values[read:]))
+        pick = itemgetter(*order)  # at -1 is the None that is put behind the values
+        return lambda values: (pick((*values, None)), tuple(values[read:]))
 
     @property
     def paths(self) -> tuple[str, ...]:

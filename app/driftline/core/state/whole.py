@@ -20,10 +20,10 @@ from driftline.core.forecast.board import Board
 from driftline.core.forecast.forecasts import Forecasts
 from driftline.core.forecast.interval import Intervals
 from driftline.core.guard.distribution import SAMPLE, Outputs
+from driftline.core.guard.familiar import TEXTS_MAX
 from driftline.core.guard.kept import APART_MAX, PARTS, Kept
 from driftline.core.guard.quarantine import Quarantine
 from driftline.core.guard.suspicion import CELLS, MEMORY, RATES, SHARES, Suspicion
-from driftline.core.guard.unfamiliar import TEXTS_MAX
 from driftline.core.river.ahead import Direct
 from driftline.core.river.items import LinearItems, Popularity
 from driftline.core.river.seasonal import BATCH_MAX, COLUMNS_MAX, SeasonalRegression

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, cpow=True
-"""`PlainSum` of `weighted`, compiled: the same operations on the same numbers in the same order."""
+"""`PlainSum` and `PlainScale` of `weighted`, compiled: the same operations on the same numbers in the same order."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.math cimport pow
@@ -94,6 +94,74 @@ cdef class Sum:
         cdef tuple row = tuple(values)
         if len(row) != self.size:
             raise IndexError("as many values as weights")
+        return row
+
+
+cdef class Scale:
+    cdef Py_ssize_t size
+    cdef long long count
+    cdef double *means
+    cdef double *variances
+    cdef double *roots
+
+    def __cinit__(self, tuple numbers not None):
+        cdef Py_ssize_t place
+        self.count, means, variances = numbers
+        self.size = len(means)
+        if len(variances) != self.size:
+            raise ValueError("as many means and variances")
+        self.means = <double *> PyMem_Malloc(3 * max(self.size, 1) * sizeof(double))
+        if self.means is NULL:
+            raise MemoryError
+        self.variances = self.means + self.size
+        self.roots = self.variances + self.size
+        for place in range(self.size):
+            self.means[place] = means[place]
+            self.variances[place] = variances[place]
+            self.roots[place] = root_of(self.variances[place])
+
+    def __dealloc__(self):
+        PyMem_Free(self.means)
+
+    def transform(self, row):
+        cdef list values = self.row(row)
+        cdef list scaled = []
+        cdef Py_ssize_t place
+        cdef double value, root
+        for place in range(self.size):
+            value = values[place]
+            root = self.roots[place]
+            scaled.append((value - self.means[place]) / root if root != 0.0 else 0.0)
+        return scaled
+
+    def advance(self, row):
+        cdef list values = self.row(row)
+        cdef list scaled = []
+        cdef Py_ssize_t place
+        cdef double count, value, mean, variance, root, before, after
+        self.count += 1
+        count = <double> self.count
+        for place in range(self.size):
+            value = values[place]
+            mean, variance = self.means[place], self.variances[place]
+            before = value - mean
+            mean = mean + before / count
+            after = value - mean
+            variance = variance + (before * after - variance) / count
+            root = root_of(variance)
+            self.means[place], self.variances[place], self.roots[place] = mean, variance, root
+            scaled.append(after / root if root != 0.0 else 0.0)
+        return scaled
+
+    def numbers(self):
+        means = [self.means[place] for place in range(self.size)]
+        variances = [self.variances[place] for place in range(self.size)]
+        return self.count, means, variances
+
+    cdef inline list row(self, values):
+        cdef list row = list(values)
+        if len(row) != self.size:
+            raise ValueError("as many values as means")
         return row
 
 

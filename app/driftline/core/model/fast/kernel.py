@@ -17,6 +17,8 @@ from typing import Any
 from river import linear_model, optim, preprocessing
 from river.utils import VectorDict
 
+from driftline.core.model.fast.weighted import Moments, Scale, Scaled
+
 _FLAT = 18.0  # beyond it `optim.losses.Log` takes the exponential for what it tends to
 _CERTAIN = 30  # beyond it `utils.math.sigmoid` is 0 or 1
 _MISSES_MAX = 100
@@ -75,41 +77,13 @@ class Scaling:
             place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
         return scaled
 
-    def transform_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> Sequence[Any]:
-        """What `transform_one` returns of features with these names and values, without the names."""
-        if names != self._names and not self._take(names):
-            return list(self._scaler.transform_one(dict(zip(names, row, strict=True))).values())
-        return [
-            (value - mean) / root if root else 0.0
-            for value, mean, root in zip(row, self._means, self._roots)  # noqa: B905 - as many as there are names
-        ]
-
-    def advance_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> list[Any]:
-        """The same, once it has learned them: `learn_one`, then `transform_one`."""
-        if names != self._names and not self._take(names):
-            features = dict(zip(names, row, strict=True))
-            self._scaler.learn_one(features)
-            return list(self._scaler.transform_one(features).values())
-        self._count = count = self._count + 1
-        means, variances, roots = self._means, self._variances, self._roots
-        scaled, place = [], 0
-        for value in row:
-            mean = means[place]
-            before = value - mean
-            means[place] = mean = mean + before / count
-            after = value - mean
-            variance = variances[place]
-            variances[place] = variance = variance + (before * after - variance) / count
-            roots[place] = root = variance**0.5 if variance else 0.0
-            scaled.append(after / root if root else 0.0)
-            place += 1  # noqa: SIM113 - `enumerate` costs a tenth more
-        return scaled
-
     def settle(self) -> None:
         """Put back what was taken: the scaler is what it would be by itself."""
         names, self._names = self._names, None
-        scaler, count = self._scaler, self._count
-        for name, mean, variance in zip(names or (), self._means, self._variances, strict=False):
+        if names is None:
+            return
+        scaler, (count, means, variances) = self._scaler, self._held()
+        for name, mean, variance in zip(names, means, variances, strict=True):
             scaler.counts[name], scaler.means[name], scaler.vars[name] = count, mean, variance
 
     def _take(self, features: Any) -> bool:
@@ -124,11 +98,57 @@ class Scaling:
         if len(counts) != 1:
             self._misses += 1
             return False
-        self._names, self._count = names, counts.pop()
-        self._means = [scaler.means[name] for name in names]
-        self._variances = [scaler.vars[name] for name in names]
+        means, variances = [scaler.means[name] for name in names], [scaler.vars[name] for name in names]
+        if not self._hold((counts.pop(), means, variances)):
+            return False
+        self._names = names
+        return True
+
+    def _hold(self, numbers: Moments) -> bool:
+        """Hold what was taken; false of what cannot be."""
+        self._count, self._means, self._variances = numbers
         self._roots = [variance**0.5 if variance else 0.0 for variance in self._variances]
         return True
+
+    def _held(self) -> Moments:
+        return self._count, self._means, self._variances
+
+
+class RowScaling(Scaling):
+    """The same for the values of an event, by place: floats, whole numbers and truth values only."""
+
+    __slots__ = ("_row",)
+
+    _row: Scale
+
+    def transform_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> Sequence[Any]:
+        """What `transform_one` returns of features with these names and values, without the names."""
+        if names != self._names and not self._take(names):
+            return list(self._scaler.transform_one(dict(zip(names, row, strict=True))).values())
+        return self._row.transform(row)
+
+    def advance_row(self, names: tuple[Any, ...], row: Sequence[Any]) -> Sequence[Any]:
+        """The same, once it has learned them: `learn_one`, then `transform_one`."""
+        if names != self._names and not self._take(names):
+            features = dict(zip(names, row, strict=True))
+            self._scaler.learn_one(features)
+            return list(self._scaler.transform_one(features).values())
+        return self._row.advance(row)
+
+    def _hold(self, numbers: Moments) -> bool:
+        _, means, variances = numbers
+        if not all(type(number) is float for number in (*means, *variances)) or min(variances, default=0.0) < 0.0:
+            return False
+        self._row = Scaled(numbers)
+        return True
+
+    def _held(self) -> Moments:
+        return self._row.numbers()
+
+
+def row_scaling(scaler: Any) -> RowScaling | None:
+    """As `scaling`, by place."""
+    return None if scaling(scaler) is None else RowScaling(scaler)
 
 
 def scaling(scaler: Any) -> Scaling | None:

@@ -20,13 +20,14 @@ Source: river 0.26, `compose/pipeline.py`, `compose/union.py`, `preprocessing/on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
+from operator import itemgetter
 from typing import Any, Protocol
 
 from river import base, compose, feature_extraction, preprocessing
 
-from driftline.core.model.fast.kernel import Scaling, scaling
+from driftline.core.model.fast.kernel import RowScaling, row_scaling
 from driftline.core.river.select import Select
 
 _NAMES_MAX = 1_000  # columns of a feature whose names are kept
@@ -94,24 +95,30 @@ class Plan:
             one.settle()
 
 
+def row_of(places: Sequence[int]) -> Callable[[Values], Sequence[Any]]:
+    """A function from values to those at some places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: [values[place] for place in places]
+
+
 class Numbers:
     """A `StandardScaler`."""
 
     learns = True
 
-    def __init__(self, scaler: Scaling, names: Sequence[Any], places: Sequence[int]) -> None:
+    def __init__(self, scaler: RowScaling, names: Sequence[Any], places: Sequence[int]) -> None:
         self._scaler = scaler
-        self._names, self._places = tuple(names), tuple(places)
+        self._names, self._row = tuple(names), row_of(places)
         self._scaled: Sequence[Any] | None = None
 
     def learn(self, values: Values) -> None:
-        row = [values[place] for place in self._places]
-        self._scaled = self._scaler.advance_row(self._names, row)
+        self._scaled = self._scaler.advance_row(self._names, self._row(values))
 
     def write(self, values: Values, into: dict[Any, Any], *, learned: bool) -> None:
         scaled = self._scaled if learned else None
         if scaled is None:
-            scaled = self._scaler.transform_row(self._names, [values[place] for place in self._places])
+            scaled = self._scaler.transform_row(self._names, self._row(values))
         into.update(zip(self._names, scaled))  # noqa: B905 - as many as there are names
 
     def settle(self) -> None:
@@ -161,7 +168,7 @@ class Made:
     """
 
     def __init__(self, steps: Sequence[Any], names: Sequence[Any], places: Sequence[int]) -> None:
-        self._names, self._places = tuple(names), tuple(places)
+        self._names, self._row = tuple(names), row_of(places)
         self.learns = not all(type(step) in _PURE for step in steps)
         self._learn = steps[0].learn_one if self.learns else None
         self._transforms = [step.transform_one for step in steps]
@@ -180,7 +187,7 @@ class Made:
         """It keeps nothing."""
 
     def _features(self, values: Values) -> dict[Any, Any]:
-        return {name: values[place] for name, place in zip(self._names, self._places)}  # noqa: B905 - see above
+        return dict(zip(self._names, self._row(values)))  # noqa: B905 - see above
 
 
 def plan_of(steps: Sequence[Any], names: Sequence[str]) -> Plan | None:
@@ -213,7 +220,7 @@ def _branch(steps: Sequence[Any], names: Sequence[str]) -> tuple[Branch | None, 
         count += 1
     places = [names.index(name) for name in chosen]
     following = steps[count] if count < len(steps) else None
-    if (scaler := scaling(following)) is not None:
+    if (scaler := row_scaling(following)) is not None:
         return Numbers(scaler, chosen, places), count + 1
     if type(following) is preprocessing.OneHotEncoder and following.categories is None and _drops(following):
         return Columns(chosen, places), count + 1

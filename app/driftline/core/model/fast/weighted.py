@@ -1,7 +1,8 @@
-"""The arithmetic of a `StandardScaler` before a linear model: values scaled, weighted, added up.
+"""The arithmetic of a `StandardScaler`, and of one before a linear model: values scaled, weighted, added up.
 
 It is written twice: here, and in `_weighted.pyx`, which is compiled where there is a C compiler and does the same ten
-times as fast. `Weighted` is the compiled one if it is there and gives, on this machine, the bits of the one in Python.
+times as fast. `Weighted` and `Scaled` are the compiled ones if they are there and give, on this machine, the bits of
+those in Python.
 
 Source: river 0.26, `preprocessing/scale.py`, `linear_model/base.py`, `optim/sgd.py`.
 """
@@ -13,6 +14,54 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 Numbers: TypeAlias = tuple[int, list[float], list[float], list[float], float]
+
+
+Moments: TypeAlias = tuple[int, list[float], list[float]]
+"""Values seen; then by place means and variances, which are not negative."""
+
+
+class Scale(Protocol):
+    """A scaler of values by place: numbers, or truth values."""
+
+    def transform(self, row: Sequence[Any]) -> list[float]:
+        """These values, scaled."""
+
+    def advance(self, row: Sequence[Any]) -> list[float]:
+        """The same, after they were learned."""
+
+    def numbers(self) -> Moments: ...
+
+
+class PlainScale:
+    """The one in Python."""
+
+    def __init__(self, numbers: Moments) -> None:
+        self._count, means, variances = numbers
+        self._means, self._variances = list(means), list(variances)
+        self._roots = [variance**0.5 if variance else 0.0 for variance in variances]
+
+    def transform(self, row: Sequence[Any]) -> list[float]:
+        return [
+            (value - mean) / root if root else 0.0
+            for value, mean, root in zip(row, self._means, self._roots, strict=True)
+        ]
+
+    def advance(self, row: Sequence[Any]) -> list[float]:
+        self._count = count = self._count + 1
+        means, variances, roots = self._means, self._variances, self._roots
+        scaled: list[float] = []
+        for place, value in enumerate(row):
+            mean, variance = means[place], variances[place]
+            before = value - mean
+            means[place] = mean = mean + before / count
+            after = value - mean
+            variances[place] = variance = variance + (before * after - variance) / count
+            roots[place] = root = variance**0.5 if variance else 0.0
+            scaled.append(after / root if root else 0.0)
+        return scaled
+
+    def numbers(self) -> Moments:
+        return self._count, list(self._means), list(self._variances)
 
 
 class Sum(Protocol):
@@ -117,6 +166,21 @@ def _same_bits(make: Make) -> bool:
     return all(one.numbers() == other.numbers() for one, other in sums)
 
 
+def same_scale(make: Callable[[Moments], Scale]) -> bool:
+    """The same of scales."""
+    source = random.Random(27)
+    start: Moments = (3, [0.5, 1e-3, -7.0, 2.0], [4.0, 1e-9, 0.0, 1e12])
+    try:
+        one, other = PlainScale(start), make(start)
+        for _ in range(400):
+            row = [source.gauss(5, 2), source.random() * 10.0 ** source.randint(-170, 3), 3, source.gauss(0, 1e6)]
+            if (one.transform(row), one.advance(row)) != (other.transform(row), other.advance(row)):
+                return False
+        return one.numbers() == other.numbers()
+    except Exception:  # noqa: BLE001 - as above
+        return False
+
+
 compiled: Make | None
 try:
     from driftline.core.model.fast._weighted import Sum as CompiledSum
@@ -125,5 +189,14 @@ try:
 except ImportError:  # no compiler was there when it was installed
     compiled = None
 
+compiled_scale: Callable[[Moments], Scale] | None
+try:
+    from driftline.core.model.fast._weighted import Scale as CompiledScale
+
+    compiled_scale = CompiledScale
+except ImportError:  # as above, or it was compiled from an older source
+    compiled_scale = None
+
+Scaled = compiled_scale if compiled_scale is not None and same_scale(compiled_scale) else PlainScale
 Weighted: Make = compiled if compiled is not None and same_bits(compiled) else PlainSum
 arithmetic = "in Python" if Weighted is PlainSum else "compiled"
