@@ -21,6 +21,7 @@ from driftline.codec.value import (
     ReviewValue,
     ScoreValue,
     ServedValue,
+    Stands,
     budget_of,
     explored,
     features_of,
@@ -36,7 +37,7 @@ from driftline.codec.value import (
     written,
 )
 from driftline.codec.write import Write
-from driftline.core.output import Alert, Decided, Outcome, Output, Rejected, Review, Score
+from driftline.core.output import Alert, Decided, Outcome, Output, Prediction, Rejected, Review, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import OWN, output_partition
 from driftline.core.record import Headers
@@ -91,6 +92,7 @@ class Encoder:
         )
         self._features = features_of(pipeline)
         self._slates = task_of(pipeline.task).slates
+        self._shown: Callable[[Prediction], Stands] = shown if not self._slates else lambda _: NOTHING
         self._by = pipeline.forecast.by if pipeline.forecast is not None else ()
         self._pipeline = pipeline.name
         self._budgeted = pipeline.decision is not None and pipeline.decision.budget is not None
@@ -114,7 +116,7 @@ class Encoder:
 
     def _score(self, score: Score) -> Message:
         source, version, decision = score.source, score.version, score.decision
-        predicted, probability, probabilities = shown(score.prediction) if not self._slates else NOTHING
+        predicted, probability, probabilities = self._shown(score.prediction)
         value = ScoreValue(
             score.output_id,
             self._pipeline,
@@ -200,7 +202,7 @@ class Encoder:
         prediction, features, version = outcome.prediction, outcome.features, outcome.version
         label, previous, detail = outcome.label, outcome.previous_label, outcome.detail
         label_time_ms, event_time_ms = outcome.label_time_ms, outcome.event_time_ms
-        predicted, probability, probabilities = NOTHING if prediction is None or self._slates else shown(prediction)
+        predicted, probability, probabilities = NOTHING if prediction is None else self._shown(prediction)
         value = OutcomeValue(
             outcome.output_id,
             self._pipeline,

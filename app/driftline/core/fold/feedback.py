@@ -463,7 +463,7 @@ def _settle(
             kind, detail = "failed", failure
     counts = shard.counts
     counts[kind] = counts.get(kind, 0) + 1
-    out.made.append(
+    out.outputs.append(
         Outcome(
             output_id,
             kind,
@@ -502,7 +502,7 @@ def unjoined(
     deed = act.deed
     kind = deed.published
     shard.count(kind)
-    out.made.append(
+    out.outputs.append(
         Outcome(
             _label_id(shard, label),
             kind,

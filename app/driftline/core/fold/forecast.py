@@ -165,7 +165,7 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
     shard.count(kind)
     source, late = event.source, "late" if found.place == "late" else None
     version = judged.versions[0] if judged is not None else shard.learner.version
-    out.made.append(
+    out.outputs.append(
         Outcome(
             output_id, kind, source.key, shard.stamp_ms, event.event_id, event.time_ms, event.features, prediction,
             version, value, event.time_ms, failure or late, partition=shard.own(source), judged=judged,
@@ -187,7 +187,7 @@ def _unused(shard: Shard, event: Event, found: Observed, kind: OutcomeKind, deta
     """Publish that an observation was neither judged nor learned."""
     shard.count(kind)
     source, previous = event.source, found.before if kind == "corrected" else None
-    out.made.append(
+    out.outputs.append(
         Outcome(
             f"{out.record}-1", kind, source.key, shard.stamp_ms, event.event_id, None, None, None, None, found.value,
             event.time_ms, detail, previous, shard.own(source),
@@ -230,7 +230,7 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
         output_id, event.source, event.event_id, event.time_ms, prediction, None, guard, version, event.features,
         learned, tripped, instead, unserved, None if guard == "held" else forecast,
     )  # fmt: skip
-    out.made.append(score)
+    out.outputs.append(score)
     shard.maturity.on_score(prediction)
     if learner.faults.open:
         watch_faults(shard, out)

@@ -38,7 +38,7 @@ TRIPS_MIN = 10  # that a share of stopped predictions is judged by
 
 def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
     shard.count(f"rejected_{reason}")
-    out.made.append(Rejected(out.own_id(), source, reason, detail))
+    out.outputs.append(Rejected(out.own_id(), source, reason, detail))
     topics = shard.pipeline.topics
     if reason == "model_error" or source.topic == topics.control:
         return  # no fault of the data
@@ -272,7 +272,7 @@ def _publish(shard: Shard, message: Notice | None, out: Outbox) -> None:
     if message is None:
         return
     content, episode = alert_of(shard.pipeline, message, shard.learner.version), message.episode
-    out.made.append(
+    out.outputs.append(
         Alert(
             out.alert_id(),
             shard.stamp_ms,

@@ -51,7 +51,7 @@ def hold(shard: Shard, score: Score, passed: Judged, out: Outbox) -> None:
     )
     shard.kept.held[score.event_id] = held
     shard.count("review_held")
-    out.made.append(_review(out, shard, "held", score.event_id, held))
+    out.outputs.append(_review(out, shard, "held", score.event_id, held))
 
 
 def hold_ahead(shard: Shard, score: Score, holding: Holding, out: Outbox) -> None:
@@ -66,7 +66,7 @@ def hold_ahead(shard: Shard, score: Score, holding: Holding, out: Outbox) -> Non
     )  # fmt: skip
     shard.kept.held[score.event_id] = held
     shard.count("review_held")
-    out.made.append(_review(out, shard, "held", score.event_id, held))
+    out.outputs.append(_review(out, shard, "held", score.event_id, held))
 
 
 def end_holds(shard: Shard, time_ms: int, out: Outbox) -> None:
@@ -154,7 +154,7 @@ def _decide(
     elif state in ("approved", "edited") and held.series is not None and value is not None and ladder is not None:
         ladder.accept(kept, held.series, value, held.time_ms)
     shard.count(f"review_{state}")
-    out.made.append(
+    out.outputs.append(
         Decided(
             out.alert_id(),
             shard.stamp_ms,
@@ -174,7 +174,7 @@ def _decide(
         )
     )
     if shard.pipeline.topics.review is not None:  # the guard may have changed meanwhile
-        out.made.append(_review(out, shard, state, event_id, held, prediction, control, forecast))
+        out.outputs.append(_review(out, shard, state, event_id, held, prediction, control, forecast))
 
 
 def _waits(shard: Shard, event_id: EventId, held: HeldBack) -> bool:

@@ -120,7 +120,7 @@ class Ledger(Store):
         self._indexes[event_id] = index
         if waiting is not None:
             self._waiting_count += 1
-        while self._end - self._remembered > self.id_max:  # more than one where the maximum was lowered
+        while index - self._remembered >= self.id_max:  # more than one where the maximum was lowered
             self._forget_one()
         return index
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeAlias, final
 
 from msgspec import Struct
@@ -21,7 +20,7 @@ Request: TypeAlias = TakeSnapshot
 """What the shell is to do because of a record. A replay made it before, and asks for nothing."""
 
 
-class Made(Struct, frozen=True, gc=False):
+class Made(Struct, gc=False):
     """What one record makes.
 
     Args:
@@ -29,11 +28,11 @@ class Made(Struct, frozen=True, gc=False):
         requests: what the shell is to do, in order.
     """
 
-    outputs: Sequence[Output]
-    requests: Sequence[Request]
+    outputs: list[Output]
+    requests: tuple[Request, ...]
 
 
-class Outbox(Struct, gc=False):
+class Outbox(Made, gc=False):
     """Collects what one record makes, and numbers it.
 
     Ordinal 0 is what became of the record itself, 1 how the wait of that event ended, whenever and by whatever it did;
@@ -45,9 +44,7 @@ class Outbox(Struct, gc=False):
         oracle: of the slice that the record is in.
         shard: its number.
         begin: what the ids of its outputs begin with.
-        made: outputs so far, in order.
-        requests: to the shell so far, in order.
-        alerts: among them.
+        alerts: among the outputs.
     """
 
     topic: str
@@ -56,8 +53,6 @@ class Outbox(Struct, gc=False):
     oracle: Oracle
     shard: int
     begin: str
-    made: list[Output] = []
-    requests: list[Request] = []
     alerts: int = 0
 
     @property
