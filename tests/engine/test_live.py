@@ -14,7 +14,7 @@ from driftline.core.shard.state import Shard
 from driftline.engine import live as module
 from driftline.engine import turn
 from driftline.engine.epoch import next_epoch
-from driftline.engine.fold import Folder
+from driftline.engine.fold import TOGETHER, TOGETHER_MIN, Folder
 from driftline.engine.live import STALL_S, Live, Tip
 from driftline.engine.pace import Pacer
 from driftline.engine.snapshot import SnapshotWriter
@@ -194,6 +194,29 @@ async def test_others_run_while_a_slice_is_folded_and_what_comes_then_is_of_the_
     second = await here.next_slice(ends({}, {}), Pacer())
     assert second is not None
     assert {name: part.count for name, part in second.folded.inputs.items()} == {"p.labels": 1}
+
+
+async def test_as_many_records_are_folded_together_as_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(Watch):
+        def clock(self) -> Clock:
+            return Clock(lambda: self.later_s, REAL.wall_s, lambda: self.later_s)
+
+    def folding(folder: Folder, *args: Any, **options: Any) -> Any:
+        together.append(options["together"])
+        watch.later_s += took_s
+        return pieces(folder, *args, **options)
+
+    together: list[int] = []
+    took_s, watch, pieces = 0.0, Still(), Folder.pieces
+    monkeypatch.setattr(Folder, "pieces", folding)
+    here = live(watch)
+    for number, spent_s in enumerate((0.0, TURN_S, 10 * TURN_S, 0.0)):
+        took_s = spent_s
+        first = 64 * number
+        events = [source("p.events", first + place, event_bytes(first + place)) for place in range(64)]
+        here.folder.receive("p.events", events)
+        assert await here.next_slice(ends({}, {}), Pacer()) is not None
+    assert together == [TOGETHER_MIN, TOGETHER, 64, TOGETHER_MIN], "unknown, in no time, in a turn, in ten"
 
 
 def test_a_slice_that_was_broken_off_leaves_no_state_to_go_on_from() -> None:

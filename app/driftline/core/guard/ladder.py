@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
 from driftline.core.guard.base import Case
-from driftline.core.guard.kept import CLEAN, Kept
+from driftline.core.guard.kept import BLOCK, CLEAN, Kept
 from driftline.core.guard.rungs import Rungs
 from driftline.core.history.history import key_of
 from driftline.core.output import Guard, Instead, Predicted, Prediction, Trip
@@ -136,7 +136,10 @@ class Ladder:
         value = prediction.value
         self._key_now = key = self._key(kept, event) if self._remembers else None
         self._now_ms = time_ms = event.order_ms if event.time_ahead else event.time_ms
-        kept.predicted()
+        if kept.filled < BLOCK:  # `predicted`, without a call
+            kept.filled += 1
+        else:
+            kept.predicted()
         case = self._case
         case.value, case.learned = value, learned
         if self._steps:
