@@ -34,7 +34,7 @@ def test_the_compiled_one_learns_and_finds_the_same(rows: list[tuple[FeatureValu
         assert repr(one) == repr(other)
 
 
-@pytest.mark.parametrize("learn", {plain_learn, familiar.learn})
+@pytest.mark.parametrize("learn", list(dict.fromkeys([plain_learn, familiar.learn])))
 def test_too_many_texts_are_names_and_forgotten(learn: object) -> None:
     known = [nothing()]
     for number in range(TEXTS_MAX + 2):
@@ -45,7 +45,7 @@ def test_too_many_texts_are_names_and_forgotten(learn: object) -> None:
     assert familiar.is_familiar(known, ("new",))
 
 
-@pytest.mark.parametrize("is_familiar", {plainly_familiar, familiar.is_familiar})
+@pytest.mark.parametrize("is_familiar", list(dict.fromkeys([plainly_familiar, familiar.is_familiar])))
 def test_numbers_within_what_was_learned_and_known_texts_are_familiar(is_familiar: object) -> None:
     known = [nothing(), nothing()]
     for row in ((1.0, "a"), (3, "b")):
