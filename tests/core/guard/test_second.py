@@ -303,15 +303,16 @@ def test_what_waits_shares_no_object_that_a_restart_would_part(fallback: dict[st
     guard: dict[str, Any] = {"untrained": {"labels_min": 1_000, "action": "fallback"}, "fallback": [fallback]}
     if "model" in fallback:
         guard["untrained"] = {"labels_min": 5, "action": "fallback"}
-    here = Shard(small(guard=guard), 0)
-    for number in range(20):
-        fold(here, event(number, NOW_MS + number, float(number % 5), offset=number))
-        fold(here, label(number, number % 5 > 2, NOW_MS + number, offset=number))
-    here.learner.reset()
-    scores = chosen(fold(here, *[event(number, NOW_MS + number, 1.0, offset=number) for number in (50, 51)]), Score)
-    assert scores[0].guard == "fallback"
-    there = load(here.pipeline, 0, dump(here))
-    made = [fold(one_of, label(50, True, NOW_MS + 60, offset=50)) for one_of in (here, there)]
+    both = Shard(small(guard=guard), 0), Shard(small(guard=guard), 0)
+    for here in both:
+        for number in range(20):
+            fold(here, event(number, NOW_MS + number, float(number % 5), offset=number))
+            fold(here, label(number, number % 5 > 2, NOW_MS + number, offset=number))
+        here.learner.reset()
+        scores = chosen(fold(here, *[event(one, NOW_MS + one, 1.0, offset=one) for one in (50, 51)]), Score)
+        assert scores[0].guard == "fallback"
+    restarted = load(both[1].pipeline, 0, dump(both[1]))
+    made = [fold(here, label(50, True, NOW_MS + 60, offset=50)) for here in (both[0], restarted)]
     assert [digest_of(one) for one in made[0]] == [digest_of(one) for one in made[1]]
 
 
