@@ -18,7 +18,7 @@ from benchmarks.throughput import SUBJECTS, Asked
 BENCHMARKS: Final = ("throughput", "latency", "backtest", "snapshot", "profile")
 PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 _TABLES: Final = re.compile(
-    r"(?<=<!-- throughput: written by python -m benchmarks --write -->\n).*?(?=<!-- end -->)", re.S
+    r"(?<=<!-- written by python -m benchmarks throughput --write -->\n).*?(?=<!-- end -->)", re.S
 )
 
 
