@@ -337,6 +337,9 @@ class MemoryFeed:
             self._positions[place] = offset
             self.resume(place)
 
+    def is_paused(self, place: Place) -> bool:
+        return place in self._paused
+
     def pause(self, place: Place) -> None:
         self._paused.add(place)
 

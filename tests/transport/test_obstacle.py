@@ -12,7 +12,7 @@ from driftline.codec.write import Write
 from driftline.core.error import InputLostError
 from driftline.engine import worker as worker_module
 from driftline.transport.clock import Clock
-from driftline.transport.obstacle import HELD_S, Lookout
+from driftline.transport.obstacle import HELD_S, SILENT_S, Lookout
 from driftline.transport.port import Feed, Place
 from tests.operate.test_metric import page, value
 from tests.parity.rig import NOW_MS, Life, check_exact, pipeline, produce
@@ -28,20 +28,61 @@ class Inputs:
     def __init__(self) -> None:
         self.now_s = 50.0
         self.held: int | None = None
+        self.looks, self.answers, self.paused = 0, True, False
         self.clock = Clock(now_s=lambda: self.now_s, wall_s=lambda: 1_700_000_000.0)
         self.feed = cast(
             "Feed",
-            SimpleNamespace(held_at=lambda place: self.held, lag_to_end=lambda place: 1_234),
+            SimpleNamespace(
+                held_at=lambda place: self.held,
+                lag_to_end=lambda place: 1_234,
+                looks=lambda place: self.looks,
+                is_paused=lambda place: self.paused,
+            ),
         )
         self.lookout = Lookout(self.clock)
 
     def look(self, seconds: float = 0.0) -> None:
         self.now_s += seconds
+        self.looks += self.answers
         self.lookout.look(self.feed, [PLACE])
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_partition_that_is_not_answered_for_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A user who lost the right to read one input: the worker stayed ready, and read the others."""
+    inputs = Inputs()
+    inputs.look()
+    inputs.answers = False
+    inputs.look(SILENT_S / 2)
+    assert inputs.lookout.trouble is None
+    for _ in range(5):
+        inputs.look(SILENT_S / 2)
+    (line,) = said(caplog)
+    assert line == inputs.lookout.trouble
+    assert line.startswith("Kafka answers, but not for payments-0: nothing of it is read. This user may not read it")
+    inputs.answers = True
+    inputs.look(1.0)
+    assert inputs.lookout.trouble is None
+    assert said(caplog)[1:] == ["every partition that is read is answered for again"]
+
+
+def test_a_partition_that_is_not_asked_for_is_not_silent() -> None:
+    """As with more in hand than is folded; nor while Kafka is away, nor just after it."""
+    inputs = Inputs()
+    inputs.look()
+    inputs.answers, inputs.paused = False, True
+    for _ in range(5):
+        inputs.look(SILENT_S)
+    assert inputs.lookout.trouble is None
+    inputs.paused = False
+    inputs.lookout.away()
+    inputs.look(10 * SILENT_S)
+    assert inputs.lookout.trouble is None
+    inputs.look(SILENT_S)
+    assert inputs.lookout.trouble is not None
 
 
 def test_a_transaction_that_stays_open_is_named_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -252,6 +252,7 @@ class Worker:
             self._look_at_partitions()
         else:
             self._looks_before = {place: self._feed.looks(place) for place in self._taken}
+            self.lookout.away()
             self.outage.failed("no broker returned the topics' metadata; check that the brokers run and are reachable")
 
     async def _result_of(self, polling: asyncio.Task[None]) -> None:

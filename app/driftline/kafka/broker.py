@@ -364,6 +364,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 raise BrokerError(f"{place.topic}-{place.partition} has just been revoked ({error})") from error
             self._positions[place] = offset
 
+    def is_paused(self, place: Place) -> bool:
+        return TopicPartition(*place) in self._consumer.paused()
+
     def pause(self, place: Place) -> None:
         with suppress(IllegalStateError):  # a rebalance took it away just now
             self._consumer.pause(TopicPartition(*place))

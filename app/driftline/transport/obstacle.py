@@ -1,6 +1,7 @@
-"""What blocks records although Kafka is available: partitions that no one reads, and others' transactions.
+"""What blocks records although Kafka is available: partitions that no one reads, or of which no answer comes (as to a
+user who may not read them any more), and others' transactions.
 
-Both last until a person acts, so each is one warning when it is seen and one line when it is over.
+All last until a person acts, so each is one warning when it is seen and one line when it is over.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from driftline.transport.port import Feed, Place
 
 log = logging.getLogger(__name__)
 
+SILENT_S = 30.0  # a leader is elected within seconds
 HELD_S = 10.0  # a transaction that is open for less is another producer at its ordinary work
 
 
@@ -52,6 +54,15 @@ def open_text(place: Place, offset: int, since_ms: int | None, behind: int | Non
     )
 
 
+def silent_text(places: Iterable[Place]) -> str:
+    """What to know of partitions that are asked for in vain."""
+    named = ", ".join(f"{place.topic}-{place.partition}" for place in sorted(places))
+    return (
+        f"Kafka answers, but not for {named}: nothing of it is read. This user may not read it (any more), or no "
+        "broker leads the partition"
+    )
+
+
 class Lookout:
     """Looks at the inputs of one worker now and then.
 
@@ -66,10 +77,14 @@ class Lookout:
         self.partitions = 0
         self._held: dict[Place, tuple[int, float, int]] = {}  # offset, when it was seen first by both clocks
         self._warned: set[Place] = set()
+        self._answered: dict[Place, tuple[int, float]] = {}  # how often Kafka had answered, and since when
+        self._silent: frozenset[Place] = frozenset()
 
     @property
     def trouble(self) -> str | None:
         """Why not everything is read that should be; None if it is."""
+        if self._silent:
+            return silent_text(self._silent)
         return wider_text(self.wider, self.partitions) if self.wider else None
 
     def open_s(self, place: Place) -> float | None:
@@ -78,18 +93,36 @@ class Lookout:
         return None if held is None or place not in self._warned else self._clock.now_s() - held[1]
 
     def look(self, feed: Feed, places: Iterable[Place]) -> None:
-        """Look at transactions that are open in the partitions that are read."""
+        """Look at the partitions that are read: at those that are silent, and at transactions that are open."""
         places = set(places)
+        self._look_for_silence(feed, places)
         for place in self._held.keys() - places:
             self._forget(place)
         for place in sorted(places):
             self._look_at(place, feed.held_at(place), feed.lag_to_end(place))
 
+    def away(self) -> None:
+        """Kafka does not answer at all: its silence says nothing of single partitions."""
+        self._answered.clear()
+
+    def _look_for_silence(self, feed: Feed, places: set[Place]) -> None:
+        now_s, before = self._clock.now_s(), self._answered
+        self._answered = {}
+        for place in places:
+            count, since_s = before.get(place, (-1, now_s))
+            looks = feed.looks(place)
+            self._answered[place] = looks, now_s if looks != count or feed.is_paused(place) else since_s
+        silent = frozenset(place for place, (_, since_s) in self._answered.items() if now_s - since_s >= SILENT_S)
+        if silent != self._silent:
+            self._silent = silent
+            log.warning("%s", silent_text(silent) if silent else "every partition that is read is answered for again")
+
     def note_unread(self, wider: Mapping[str, int], partitions: int) -> None:
         """Which topics have partitions that are not read; see `wider` and `partitions`."""
         if wider != self.wider:
             self.wider, self.partitions = dict(wider), partitions
-            log.warning("%s", self.trouble or "every partition of the inputs is read again")
+            text = wider_text(wider, partitions) if wider else "every partition of the inputs is read again"
+            log.warning("%s", text)
 
     def _look_at(self, place: Place, offset: int | None, behind: int | None) -> None:
         held = self._held.get(place)

@@ -73,6 +73,9 @@ class Feed(Protocol):
     def begin(self, positions: Mapping[Place, int]) -> None:
         """Go on reading these partitions from these offsets."""
 
+    def is_paused(self, place: Place) -> bool:
+        """Whether a partition is not read for now."""
+
     def pause(self, place: Place) -> None: ...
 
     def resume(self, place: Place) -> None: ...
