@@ -20,7 +20,7 @@ class Machine:
         self.now_s += seconds
 
     def lose(self, seconds: float) -> None:
-        """Others have the core."""
+        """Others have the core, or it waits."""
         self.now_s += seconds
 
 
@@ -36,7 +36,7 @@ async def others_ran(turns: Turns) -> bool:
 async def test_a_turn_ends_after_so_much_computing_whatever_others_take() -> None:
     machine = Machine()
     turns = Turns(machine.clock, 1.0)
-    machine.lose(10.0)
+    machine.lose(TURN_S * 5)
     machine.compute(TURN_S * 0.9)
     assert not turns.used_up()
     assert not await others_ran(turns)
@@ -53,10 +53,22 @@ async def test_a_slice_ends_after_the_computing_of_all_its_turns() -> None:
     turns = Turns(machine.clock, 3.5 * TURN_S)
     ended = []
     for _ in range(3):
-        machine.lose(1.0)
+        machine.lose(5 * TURN_S)
         machine.compute(1.2 * TURN_S)
         ended.append(turns.used_up())
         await turns.give_way()
+    assert ended == [False, False, True]
+
+
+async def test_a_model_that_waits_ends_turns_and_slices_too() -> None:
+    """It reads a file, say: no CPU time passes, and all else of the worker stands still."""
+    machine = Machine()
+    turns = Turns(machine.clock, 3.5 * TURN_S)
+    ended = []
+    for _ in range(3):
+        machine.lose(12 * TURN_S)
+        ended.append(turns.used_up())
+        assert await others_ran(turns)
     assert ended == [False, False, True]
 
 
