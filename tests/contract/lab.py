@@ -172,15 +172,15 @@ class WireLab(Lab):
 
     async def produce(self, topic: str, values: Iterable[bytes], partition: int = 0) -> None:
         producer = await self._producer(acks="all")
-        for value in values:
-            await producer.send_and_wait(topic, value, partition=partition)
+        sent = [await producer.send(topic, value, partition=partition) for value in values]  # in order, in batches
+        await asyncio.gather(*sent)
         await producer.stop()
 
     async def begin(self, transactional_id: str, topic: str, values: Sequence[bytes]) -> Open:
         producer = await self._producer(transactional_id=transactional_id)
         await producer.begin_transaction()
-        for value in values:
-            await producer.send_and_wait(topic, value, partition=0)
+        sent = [await producer.send(topic, value, partition=0) for value in values]
+        await asyncio.gather(*sent)
         self._open.append(_WireOpen(producer))
         return self._open[-1]
 
