@@ -111,7 +111,7 @@ FORMS: Final[dict[type, Form]] = {
     },
     Intervals: {
         "miss": Same, "gain": Same, "window": Same, "alphas": list[Finite], "judged": list[Count],
-        "_kept": list[deque[Ordered]], "_sorted": list[list[Ordered]],
+        "_kept": list[deque[Ordered]], "_sorted": list[list[Ordered]], "usual": float, "latest": float,
     },
     Board: {"sums": Any},
     Direct: {"models": list[Any], "horizons": Same},
@@ -143,6 +143,7 @@ FORMS: Final[dict[type, Form]] = {
     Monitor: {
         "name": str, "signal": str, "expression": str, "detector": Any, "bad": Same, "reference": Reference | None,
         "looser": Any, "act": Same, "scale": Same, "warning_span": Same, "unit": Same, "trail": Trail,
+        "means": Trail | None,
         "observed": Count, "drift_count": Count, "warning_count": Count, "warned": bool, "calm_at": Count,
         "settled": bool, "moved_from": tuple[float, int] | None, "warns": Same,
     },
