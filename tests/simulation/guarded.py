@@ -11,7 +11,9 @@ from math import inf
 from random import Random
 from typing import Any
 
-from driftline.core.output import SECOND, Decided, Forecast, Output, Score
+from msgspec import structs
+
+from driftline.core.output import SECOND, Decided, Forecast, Output, Prediction, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
 
@@ -83,6 +85,11 @@ def decisions(rng: Random, document: dict[str, Any], length_s: float) -> list[tu
     return made
 
 
+def _decided(made: Prediction, score: Score) -> Prediction:
+    """What a model said, with the label that was decided for its event: by a threshold, or by a budget of alarms."""
+    return structs.replace(made, label=score.decision) if isinstance(score.decision, bool) else made
+
+
 def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
     """What is wrong with scores under the pipeline's guard."""
     guard = pipeline.guard
@@ -96,7 +103,7 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
         if not isinstance(score, Score):
             continue
         value, forecast = score.prediction.value, score.forecast
-        second = [one.prediction for one in score.unserved if one.name == SECOND]
+        second = [_decided(one.prediction, score) for one in score.unserved if one.name == SECOND]
         if score.instead == "second_model" and forecast is None and second != [score.prediction]:
             yield f"{score.output_id}: {score.prediction} was served, and the second model said {second}"
         if forecast is not None:
