@@ -113,10 +113,11 @@ def check_river() -> None:
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from driftline.core.model.fast.weighted import arithmetic  # tries what was compiled
+        from driftline.core.guard import familiar  # tries what was compiled
+        from driftline.core.model.fast.weighted import arithmetic
 
         echo(f"driftline, version {__version__}")
-        if arithmetic != "compiled":
+        if arithmetic != "compiled" or not familiar.is_compiled:
             echo("compiled part missing: same results, but slower. If you have a C compiler: make clean install")
         ctx.exit()
 

@@ -76,7 +76,7 @@ class Budget:
         scores, times, dropped, counts: of this period, as `Period` has them, in any order.
         past: the latest periods.
 
-    Cost: a decision 1 us; a threshold, at most `_SLOTS` + `_STEPS` a period, 0.2 ms with a budget of 100.
+    Cost: a decision 1 to 2 us; a threshold, at most `_SLOTS` + `_STEPS` a period, 0.2 ms with a budget of 100.
     """
 
     def __init__(self) -> None:

@@ -62,7 +62,8 @@ def plainly_familiar(known: list[Known], values: Values) -> bool:
 
 learn: Callable[[list[Known], Values], None]
 is_familiar: Callable[[list[Known], Values], bool]
+is_compiled = True
 try:
     from driftline.core.guard._familiar import is_familiar, learn
 except ImportError:  # no compiler was there when it was installed
-    learn, is_familiar = plain_learn, plainly_familiar
+    learn, is_familiar, is_compiled = plain_learn, plainly_familiar, False

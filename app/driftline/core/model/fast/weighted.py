@@ -199,4 +199,4 @@ except ImportError:  # as above, or it was compiled from an older source
 
 Scaled = compiled_scale if compiled_scale is not None and same_scale(compiled_scale) else PlainScale
 Weighted: Make = compiled if compiled is not None and same_bits(compiled) else PlainSum
-arithmetic = "in Python" if Weighted is PlainSum else "compiled"
+arithmetic = "in Python" if Weighted is PlainSum or Scaled is PlainScale else "compiled"
