@@ -313,7 +313,7 @@ def test_every_problem_is_told_at_once() -> None:
         (changed(FRAUD, params={"lr": float("nan")}), "params.lr", "finite"),
         (changed(FRAUD, params={"lr": 2**63}), "params.lr", "64 bits"),
         (changed(FRAUD, params={"lr": [1]}), "params.lr", "single value"),
-        (changed(FRAUD, decision={}), "decision.threshold", "is required"),
+        (changed(FRAUD, decision={}), "decision", "needs one of the two: threshold: SCORE, or budget: ALARMS"),
         (changed(FRAUD, decision__threshold=1.5), "decision.threshold", "from 0 to 1"),
         (changed(SMALLEST["regression"], decision={"threshold": 1}), "decision", "remove it"),
         (changed(FRAUD, topics__scores="payments"), "topics.scores", "same topic as topics.events"),
