@@ -31,6 +31,7 @@ SAME_WORD = {  # a key of bytes, a module of River's, a section of the pipeline 
     "core/pipeline/form.py": {"'forecast'"},
     "core/pipeline/input.py": {"'binary'"},
     "core/pipeline/forecast.py": {"'forecast'"},
+    "core/pipeline/parse.py": {"'forecast'"},
     "core/pipeline/place.py": {"'binary'"},
     "core/pipeline/kpi.py": {"'forecast'"},
     "core/pipeline/rule.py": {"'forecast'"},

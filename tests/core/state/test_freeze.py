@@ -139,7 +139,7 @@ def test_freezing_changes_nothing() -> None:
 
 def test_everything_a_shard_holds_is_kept_or_made_from_the_pipeline() -> None:
     """A member that is added to the shard must be kept, or it is lost at the next start."""
-    made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max", "ladder", "alarms_max"}
+    made_anew = {"pipeline", "number", "terms", "assumed", "life", "labels_max", "ladder", "alarms_max", "places"}
     assert set(vars(Shard(small(), 0))) == set(freeze.KEPT) | made_anew
 
 
