@@ -62,7 +62,7 @@ def pipeline_of(kind: str) -> Pipeline:
 def slices(pipeline: Pipeline, kind: str, pairs: int) -> list[Slice]:
     """Events and their labels, in order of time, cut as a worker cuts them."""
     made: list[Source] = []
-    for number, sample in enumerate(case.samples(pairs, kind="mixed" if kind == "init" else kind)):  # type: ignore[arg-type]
+    for number, sample in enumerate(case.samples(pairs, kind="mixed" if kind == "init" else kind)):  # type: ignore[arg-type]  # as above
         key, partition, offset = b"%d" % number, number % case.PARTITIONS, number // case.PARTITIONS
         at_ms = START_MS + number * case.STEP_MS
         answer = orjson.dumps({"id": number, "label": sample.label})

@@ -94,7 +94,7 @@ class Budget:
 
     def begin_at(self, time_ms: int) -> None:
         """Time begins: what came before has no place in a day."""
-        self.__init__()  # type: ignore[misc]  # as new
+        self.__init__()  # type: ignore[misc]  # on an instance, which is made as new
 
     def decide(self, score: float, now_ms: int, most: int, per_ms: int, generation: int) -> bool:
         """Whether an event is an alarm.

@@ -43,7 +43,7 @@ def check_metric(name: str, metric: Any, task: Task) -> None:
         raise ExpressionError(f"{name}: {fault}")
     try:
         single = isinstance(metric.get(), float | int)
-    except NotImplementedError:
+    except NotImplementedError:  # of a table, as a ClassificationReport is
         single = False
     if not single:
         raise ExpressionError(f"{name}: gives a table instead of a number; use Precision, Recall or F1")
