@@ -174,6 +174,7 @@ class Recovery:
         self.reached: Recovered | None = None
         self.now: Identities = {}  # the topics, as they are
         self._elsewhere: Manifest | None = None  # a snapshot that follows another journal
+        self._newest = -1  # journal offset of the newest snapshot that was read
         self._clock = clock
         self._turn_s = clock.now_s()
 
@@ -238,6 +239,12 @@ class Recovery:
         state.shelf, self._shelf = self._shelf, Shelf()
         return state
 
+    async def outrun(self) -> bool:
+        """Whether the shard's former owner finished a snapshot after the snapshots were read here."""
+        newest = self._newest
+        await self._snapshots()
+        return self._newest > newest
+
     async def follow(self) -> Recovered:
         """Only read the journal to its end, folding nothing: for a start with a fresh state."""
         state = Recovered(None, None, CHAIN_START, 0, -1, 0, self._progress)
@@ -257,6 +264,7 @@ class Recovery:
     async def _read_snapshots(self, start: int) -> list[tuple[Manifest, Frozen]]:
         place = Place(self._pipeline.topics.snapshots, self._partition)
         self._shelf = await read_shelf(self._broker.reader, place, self._verify_with, start)
+        self._newest = max((manifest.journal_offset for manifest, _ in self._shelf.snapshots), default=-1)
         return self._shelf.snapshots
 
     async def restore(self, manifest: Manifest, frozen: Frozen) -> Recovered:

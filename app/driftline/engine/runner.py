@@ -315,26 +315,31 @@ class Runner:
 
     async def _derive(self) -> Recovered:
         """The state from snapshot and journal; nothing but the journal's end where a fresh one was requested."""
-        if not self._reset:
+        while not self._reset:
             recovery = self._recovery()
             try:
                 return await recovery.run()
-            except StateUnreadableError:
-                raise
             except InputLostError as error:
-                if not self._start.gap_continue:
+                if await recovery.outrun():
+                    log.info("shard %d: its former owner has finished a snapshot: recovering from it", self.number)
+                    continue
+                if isinstance(error, StateUnreadableError) or not self._start.gap_continue:
                     raise
-                kept = recovery.reached
-                if kept is not None and kept.folder is not None and kept.slice_number:
-                    text = f"continues from the state after slice {kept.slice_number}"
-                    self._behind_gap = kept
-                else:
-                    text, self._reset = "continues with a fresh state", True
-                log.warning("shard %d: %s: %s", self.number, text, error)
-                state = await self._recovery().follow()
-                recovery.check_journal(state)
-                return state
+                return await self._past(error, recovery)
         return await self._recovery().follow()
+
+    async def _past(self, error: InputLostError, recovery: Recovery) -> Recovered:
+        """The state as far as it could be derived, or none; and the journal's end."""
+        kept = recovery.reached
+        if kept is not None and kept.folder is not None and kept.slice_number:
+            text = f"continues from the state after slice {kept.slice_number}"
+            self._behind_gap = kept
+        else:
+            text, self._reset = "continues with a fresh state", True
+        log.warning("shard %d: %s: %s", self.number, text, error)
+        state = await self._recovery().follow()
+        recovery.check_journal(state)
+        return state
 
     def _recovery(self) -> Recovery:
         ring = self._start.ring
