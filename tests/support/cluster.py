@@ -283,7 +283,9 @@ class MemoryCluster:
                     self.logs[Place(topic, partition)] = Log(batch_bytes_max, timestamp_ahead_max_ms)
 
     def widen(self, topic: str, count: int) -> None:
-        """Add partitions to a topic, so that it has so many."""
+        """Add partitions to a topic, so that it has so many; like Kafka, none are taken away."""
+        if count <= self.partitions[topic]:
+            return
         first = self.logs[Place(topic, 0)]
         for partition in range(self.partitions[topic], count):
             self.logs[Place(topic, partition)] = Log(first.batch_bytes_max, first.timestamp_ahead_max_ms)
