@@ -234,6 +234,21 @@ def test_all_wrong_settings_are_told_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+@pytest.mark.parametrize("file", ["CAFILE", "CERTFILE", "KEYFILE"])
+@pytest.mark.parametrize(("protocol", "meant"), [("", "SSL"), ("PLAINTEXT", "SSL"), ("SASL_PLAINTEXT", "SASL_SSL")])
+def test_files_for_tls_without_tls_are_refused(tmp_path: Path, file: str, protocol: str, meant: str) -> None:
+    """Who forgets the protocol would send everything in the clear."""
+    pem = tmp_path / "some.pem"
+    pem.write_text("")
+    environ = {
+        "DRIFTLINE_SECURITY_PROTOCOL": protocol,
+        f"DRIFTLINE_SSL_{file}": str(pem),
+        **({"DRIFTLINE_SASL_USERNAME": "me", "DRIFTLINE_SASL_PASSWORD": "x"} if "SASL" in protocol else {}),
+    }
+    with pytest.raises(SettingsError, match=rf"DRIFTLINE_SSL_{file}: is set, but .*uses no TLS; set it to {meant},"):
+        load_settings(environ)
+
+
 def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
     pem = tmp_path / "cert.pem"
     pem.write_text("")

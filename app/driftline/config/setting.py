@@ -230,6 +230,14 @@ def _clashes(settings: Settings) -> list[str]:
             f"{_PREFIX}SASL_USERNAME: is set, but {_PREFIX}SECURITY_PROTOCOL is "
             f"{settings.security_protocol}; set it to SASL_SSL (or SASL_PLAINTEXT), or unset the user name"
         )
+    if not settings.security_protocol.endswith("SSL"):
+        secured = "SASL_SSL" if settings.security_protocol.startswith("SASL") else "SSL"
+        faults += [
+            f"{_PREFIX}{name.upper()}: is set, but {_PREFIX}SECURITY_PROTOCOL is {settings.security_protocol}, which "
+            f"uses no TLS; set it to {secured}, or unset the file"
+            for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+            if getattr(settings, name) is not None
+        ]
     if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
         faults.append(f"{_PREFIX}SSL_CERTFILE and {_PREFIX}SSL_KEYFILE: set both or none")
     return faults

@@ -9,6 +9,8 @@ is a reason to try again.
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +29,7 @@ from driftline.core.error import AccessError
 from driftline.kafka import cleanup
 
 PATIENCE_S = 5.0
+ALERT_S = 2.0  # for an alert after the handshake
 _PROTOCOL = "DRIFTLINE_SECURITY_PROTOCOL"
 _CONNECTION = ("ssl_context", "security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password")
 _Faults = (KafkaError, OSError, EOFError, AssertionError, ValueError)
@@ -92,18 +95,25 @@ async def _refusal(host: str, port: int, options: Mapping[str, Any], error: Base
             plain = protocol.replace("SASL_", "")
             return f"does not use SASL on that port; set {_PROTOCOL}={plain}, or use the port of its SASL listener"
         case ssl.SSLCertVerificationError():
-            return (
-                f"has an untrusted certificate ({error.verify_message}); set DRIFTLINE_SSL_CAFILE to its CA's "
-                "certificate"
-            )
+            return f"has an untrusted certificate ({error.verify_message}); {_trust(error)}"
     if not isinstance(error, KafkaError | ConnectionError | ssl.SSLError | EOFError):
         return None
     if isinstance(error, ConnectionRefusedError):
         return None
     secure = protocol in ("SSL", "SASL_SSL")
     if secure and await _speaks(host, port, None):
-        without = "SASL_PLAINTEXT" if protocol.startswith("SASL") else "PLAINTEXT"
-        return f"does not use TLS on that port; set {_PROTOCOL}={without}, or use the port of its TLS listener"
+        without, shown = (
+            ("SASL_PLAINTEXT", "user, password and data") if protocol.startswith("SASL") else ("PLAINTEXT", "all data")
+        )
+        return (
+            "does not use TLS on that port; use the port of its TLS listener. Only if it has none, set "
+            f"{_PROTOCOL}={without}: {shown} can then be read on the way"
+        )
+    if secure and (alert := await asyncio.to_thread(_turned_away, host, port, options["ssl_context"])) is not None:
+        return (
+            f"ended the connection ({alert}): it requires a client certificate that it trusts; set "
+            "DRIFTLINE_SSL_CERTFILE and DRIFTLINE_SSL_KEYFILE"
+        )
     if not secure and await _speaks(host, port, _any_certificate()):
         with_tls = "SASL_SSL" if protocol.startswith("SASL") else "SSL"
         return f"requires TLS on that port; set {_PROTOCOL}={with_tls} (and DRIFTLINE_SSL_CAFILE), or use another port"
@@ -127,6 +137,34 @@ async def _speaks(host: str, port: int, context: ssl.SSLContext | None) -> bool:
         return False
     connection.close()
     return True
+
+
+def _trust(error: ssl.SSLCertVerificationError) -> str:
+    """What to do about a certificate that did not pass."""
+    match error.verify_code:
+        case 9 | 10:  # not yet valid, expired
+            return "renew it, or set the clock of this machine"
+        case 62 | 64:  # of another host, of another IP address
+            return "use a name in DRIFTLINE_BOOTSTRAP that it is for, or have it issued for this one too"
+    return "set DRIFTLINE_SSL_CAFILE to its CA's certificate"
+
+
+def _turned_away(host: str, port: int, context: ssl.SSLContext) -> str | None:
+    """The alert with which a broker ends a connection, at the handshake or right after it: that is when, from TLS 1.3
+    on, it has looked at our certificate. None where it waits for a request.
+
+    Blocks: asyncio keeps an alert to itself.
+    """
+    try:
+        with socket.create_connection((host, port), PATIENCE_S) as plain:
+            plain.settimeout(ALERT_S)
+            with context.wrap_socket(plain, server_hostname=host) as secured:
+                secured.recv(1)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or ""
+        if re.search("ALERT.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE)", reason):
+            return str(reason).lower().replace("_", " ")
+    return None
 
 
 def _any_certificate() -> ssl.SSLContext:

@@ -58,13 +58,23 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     files = [str(path) if path else None for path in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile)]
     cafile, certfile, keyfile = files
     try:
-        context: ssl.SSLContext = create_ssl_context(cafile=cafile, certfile=certfile, keyfile=keyfile)
-    except (OSError, ssl.SSLError) as error:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=cafile, certfile=certfile, keyfile=keyfile, password=_no_password
+        )
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
         raise SettingsError(
             f"cannot use the TLS files {', '.join(filter(None, files))}: {error}; set DRIFTLINE_SSL_CAFILE, _CERTFILE "
             "and _KEYFILE to PEM files that this user can read"
         ) from error
     return context
+
+
+def _no_password() -> str:
+    """Instead of OpenSSL's question on the terminal, which a worker would wait at."""
+    raise ValueError(
+        "the key is encrypted, and there is no setting for its password; decrypt it, as with `openssl pkey`, "
+        "into a file that only this user can read"
+    )
 
 
 def unreachable(address: object, error: BaseException) -> UnreachableError:
