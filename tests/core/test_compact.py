@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from driftline.core.compact import compacted
 from driftline.core.guard.kept import Kept
+from driftline.core.river.ahead import PerSeries, Taught
 from driftline.core.river.items import Popularity
 
 
@@ -36,3 +37,22 @@ def test_a_flood_of_items_does_not_slow_their_popularity_down() -> None:
         items.learn_many({}, {f"{number}": 1.0})
         anew += vars(items)["_seen"] is not before
     assert anew == 25
+
+
+class _Still:
+    """A model that learns nothing."""
+
+    def learn_one(self, value: float) -> None:
+        """A number of its series."""
+
+
+def test_a_flood_of_series_does_not_slow_their_models_down() -> None:
+    """Of 400,000 series, each further one took 16 us instead of 6; what counts them is no part of the state."""
+    models, anew = PerSeries(_Still(), 1, 10_000), 0
+    for number in range(50_000):
+        before = models.kept
+        models.learn_one(Taught(series=b"%d" % number, slot=1, values=(1.0,), pairs=()))
+        anew += models.kept is not before
+    assert anew == 25
+    assert list(models.kept) == [b"%d" % number for number in range(40_000, 50_000)]
+    assert models.__getstate__().keys() == PerSeries(_Still(), 1, 1).__getstate__().keys()

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 from msgspec import Struct
 from river import base, time_series
 
+from driftline.core.compact import compacted
 from driftline.core.record import FeatureValue
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ class PerSeries(Ahead):
         kept: by series, the slot of its latest observation and its model, the least recently observed one first.
     """
 
+    _let_go = 0  # how many were, since it was made or read: a new dict is written by it, and no state holds it
+
     def __init__(self, fresh: Any, horizons: int, series_max: int) -> None:
         self.fresh = fresh
         self.horizons = horizons
@@ -201,6 +204,12 @@ class PerSeries(Ahead):
         self.kept[taught.series] = (taught.slot, model)
         while len(self.kept) > self.series_max:
             del self.kept[next(iter(self.kept))]
+            self._let_go += 1
+            self.kept = compacted(self.kept, self._let_go, self.series_max)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the count of series that were let go."""
+        return {name: part for name, part in vars(self).items() if name != "_let_go"}
 
     def sound(self, taught: Taught) -> bool:
         _, model = self.kept[taught.series]
