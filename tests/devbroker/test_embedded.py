@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from driftline.devbroker import embedded as module
 from driftline.devbroker.embedded import EmbeddedNode, read_order
 from driftline.devbroker.node import wait_for
-from driftline.kafka.client import admin, partition_counts
+from driftline.kafka.client import admin, partition_counts, producer
 from driftline.transport.port import EMBEDDED_TOPIC
 from tests.devbroker.test_guard import runs
 
@@ -41,8 +43,31 @@ async def test_topics_are_made_on_order(embedded: EmbeddedNode) -> None:
 
 def test_orders_that_are_none_are_ignored() -> None:
     assert read_order(b'{"a": 2}') == {"a": 2}
-    for value in (None, b"", b"\xff", b"[1]", b'{"a": 0}', b'{"a": "4"}', b'{"a": 100000}'):
+    for value in (None, b"", b"\xff", b"[1]", b'{"a": 0}', b'{"a": "4"}', b'{"a": 100000}', b'{"a": true}'):
         assert read_order(value) == {}
+
+
+def test_no_order_ends_the_broker(embedded: EmbeddedNode) -> None:
+    """Anyone on this machine can write one."""
+    hostile = (
+        b'{"\\ud800": 1}',
+        b'{"": 1}',
+        b'{"a b": 1}',
+        b'{"a\\u0000b": 1}',
+        b'{"%s": 1}' % (b"a" * 250),
+        b"[" * 100_000,
+    )
+    for value in hostile:
+        assert read_order(value) == {}
+    asyncio.run(_send(embedded, hostile))
+    embedded.create_topics({"after": 1})
+    assert embedded.alive()
+
+
+async def _send(node: EmbeddedNode, orders: Iterable[bytes]) -> None:
+    async with producer({"bootstrap_servers": node.bootstrap}) as sender:
+        for order in orders:
+            await sender.send_and_wait(EMBEDDED_TOPIC, order, partition=0)
 
 
 def test_stop_ends_the_child_and_may_be_repeated() -> None:

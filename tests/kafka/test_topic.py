@@ -26,6 +26,7 @@ from driftline.devbroker.kafka import KafkaNode
 from driftline.devbroker.node import wait_for
 from driftline.kafka import topic, topic_rule
 from driftline.kafka.topic_rule import LONG_MAX, OF_SHARDS, TopicState, judge, names, plan
+from driftline.transport.port import EMBEDDED_TOPIC
 from tests.support.pipelines import pipeline, settings
 
 DAY_MS = 86_400_000
@@ -241,7 +242,9 @@ async def test_no_broker_is_a_clear_error() -> None:
 
 async def test_kafka_topics_are_made_once_as_planned(kafka: KafkaNode) -> None:
     where, use = settings(kafka.bootstrap), pipeline("once")
+    await asyncio.to_thread(kafka.create_topics, {EMBEDDED_TOPIC: 1})  # by anyone who may
     assert not await topic.embedded(where)
+    assert (await topic.deliverable(use, where)).delivery == "exactly_once"
     with pytest.raises(TopicError, match=r"(?s)once.events: is missing; create it with `driftline topics create"):
         await topic.verify(use, where)
     assert {one.made for one in await topic.create(use, where, partitions=2)} == {True}

@@ -126,8 +126,13 @@ def check_scalar(value: object) -> Scalar:
     raise ValueError("must be a single value: true, false, a finite number or a string")
 
 
+def is_topic(name: str) -> bool:
+    """Whether Kafka takes a topic of this name."""
+    return _TOPIC.fullmatch(name) is not None and name not in {".", ".."}
+
+
 def _check_topic(value: object) -> str:
-    if not isinstance(value, str) or not _TOPIC.fullmatch(value) or value in {".", ".."}:
+    if not isinstance(value, str) or not is_topic(value):
         raise ValueError("is not a valid topic name: 1 to 249 letters, digits, '.', '_' or '-'")
     return value
 

@@ -6,7 +6,7 @@ makes.
 
 The mock has no CreateTopics request: topics appear on first use with four partitions. So the child listens on
 a topic of its own, `EMBEDDED_TOPIC`: a record {"topic": partitions, ...} there makes topics (`topic.create`
-writes it), and a client knows an embedded broker by this topic.
+writes it). A client knows an embedded broker by this topic, and by its lack of CreateTopics.
 
     with embedded.start() as broker:
         print(broker.bootstrap)
@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driftline.core.error import BrokerError
+from driftline.core.notation import is_topic
 from driftline.devbroker.node import Node, read_line, start_module, stop_process
 from driftline.transport.port import EMBEDDED_TOPIC
 
@@ -186,14 +187,14 @@ def read_order(value: bytes | None) -> dict[str, int]:
     """The topics that a record on the control topic asks for; none where it is another record."""
     try:
         order = json.loads(value or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(order, dict):
         return {}
     return {
         topic: partitions
         for topic, partitions in order.items()
-        if isinstance(partitions, int) and 1 <= partitions <= 1_000
+        if is_topic(topic) and type(partitions) is int and 1 <= partitions <= 1_000
     }
 
 

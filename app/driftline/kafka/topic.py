@@ -13,6 +13,7 @@ import orjson
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.admin import ApiVersionRequest, CreateTopicsRequest
 
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
@@ -270,13 +271,20 @@ class _Cluster:
             )
 
 
+async def _creates_topics(client: Any) -> bool:
+    """Whether the broker takes requests for new topics, as Kafka does and the embedded one does not: its topic alone is
+    no sign, since anyone who may create topics can make one of that name on Kafka."""
+    answer = await client._send_request(ApiVersionRequest())
+    return any(key == CreateTopicsRequest.API_KEY for key, *_ in answer.api_versions)
+
+
 @asynccontextmanager
 async def _cluster(options: Mapping[str, Any]) -> AsyncIterator[_Cluster]:
     """A connection; Kafka's own errors inside become ours."""
     async with admin(options) as client:
         try:
             there = await client.list_topics()
-            yield _Cluster(client, options, EMBEDDED_TOPIC in there)
+            yield _Cluster(client, options, EMBEDDED_TOPIC in there and not await _creates_topics(client))
         except TimeoutError as error:
             raise unreachable(options["bootstrap_servers"], error) from error
         except KafkaError as error:

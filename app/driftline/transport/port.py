@@ -16,7 +16,7 @@ from driftline.core.place import Place as Place  # the word of this contract
 from driftline.core.record import Source
 
 EMBEDDED_TOPIC = "driftline.embedded"
-"""A topic that the embedded broker alone has: it is known by it, and takes orders for new topics on it."""
+"""A topic that the embedded broker has: it takes orders for new topics on it."""
 
 
 class Assignment(Protocol):
