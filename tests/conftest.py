@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -23,6 +24,11 @@ from driftline.devbroker.kafka import start as start_kafka
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if not os.environ.get("CI"):
     settings.load_profile("any machine")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background ignores it for them, and so for every command that they interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW = frozenset({"fuzz", "integration", "parity", "property", "simulation"})  # folders; single files mark themselves

@@ -21,7 +21,8 @@ from driftline.config import Settings, load_pipeline, load_settings
 from driftline.core.error import DriftlineError, SettingsError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.engine.outage import Outage
-from driftline.engine.runner import BACKOFF_S, Start
+from driftline.engine.runner import BACKOFF_S
+from driftline.engine.start import Start
 from driftline.engine.trust import Unsigned
 from driftline.engine.worker import Worker
 from driftline.kafka.broker import KafkaBroker

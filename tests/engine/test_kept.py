@@ -11,8 +11,8 @@ from driftline.codec.write import Write
 from driftline.core.pipeline import Pipeline
 from driftline.engine import kept as module
 from driftline.engine.kept import Kept
-from driftline.engine.runner import Start
 from driftline.engine.snapshot import read_shelf
+from driftline.engine.start import Start
 from driftline.transport.port import Place, Reader
 from tests.parity.rig import Life, pipeline, worked
 from tests.support.cluster import MemoryCluster

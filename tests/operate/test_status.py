@@ -11,7 +11,7 @@ from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.write import Write
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.status import LOOK_BACK, ShardStatus, look, read_status
 from driftline.transport.port import Place

@@ -19,7 +19,8 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, frozen_digest
 from driftline.engine.live import Live
 from driftline.engine.recovery import Recovered
-from driftline.engine.runner import Runner, Start
+from driftline.engine.runner import Runner
+from driftline.engine.start import Start
 from driftline.engine.worker import Worker
 from driftline.transport.port import Place
 from tests.support.cluster import ClusterError, MemoryCluster

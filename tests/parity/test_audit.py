@@ -20,7 +20,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.core.record import Source
 from driftline.engine.published import Difference
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.operate.verify import ShardAudit, Span, audit_shards
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Death, Life, epochs, pipeline, produce, run_through, slices, tamper

@@ -13,7 +13,7 @@ from driftline.codec.keyring import NO_KEYS, KeyRing
 from driftline.codec.parts import parts
 from driftline.core.pipeline import Pipeline
 from driftline.engine.gate import AGE_MAX_MS, AHEAD_MAX_MS
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from tests.parity.rig import NOW_MS, Life, check_replay, documents, pipeline, produce, state
 from tests.support.cluster import MemoryCluster
 from tests.support.trained import model_file

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from driftline.core.error import StateMismatchError
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.transport.port import Place
 from tests.parity.rig import (
     NOW_MS,

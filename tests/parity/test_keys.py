@@ -17,7 +17,7 @@ from driftline.core.error import UnsignedStateError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.engine import trust as trust_module
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.engine.trust import Ancestry, Behind, Trust, Unsigned, name_of
 from driftline.operate.verify import Span, audit_shards
 from driftline.transport.port import Place

@@ -14,7 +14,7 @@ from driftline.codec.parts import parts
 from driftline.core.oracle import Oracle
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.operate.verify import Span, audit_shards
 from tests.parity.rig import (
     NOW_MS,

@@ -16,7 +16,7 @@ from driftline.codec.write import Write
 from driftline.core.error import DigestMismatchError, InputLostError, InvariantError
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Source
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.transport.port import Place
 from tests.parity.rig import (
     Life,

@@ -15,7 +15,7 @@ from driftline.core.error import InputReplacedError, InvariantError, PartitionsC
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, output_partition
 from driftline.engine import worker as worker_module
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.operate.verify import Span, audit_shards
 from tests.parity.rig import (
     NOW_MS,

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from driftline.core.error import PipelineError
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from tests.parity.rig import NOW_MS, STEP_MS, Life, check_replay, documents, epochs, pipeline, produce, run_through
 from tests.parity.test_audit import audited
 from tests.parity.test_backtest import backtest, spec

@@ -18,7 +18,7 @@ from driftline.core.error import RecoveryError, StateMismatchError, StateUnreada
 from driftline.core.fingerprint import readers, versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.kafka.broker import KafkaBroker
 from driftline.operate.joined import Meeting
 from driftline.operate.restoring import Restoration, Restored, StateReader

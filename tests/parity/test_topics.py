@@ -7,7 +7,7 @@ import pytest
 from driftline.codec.keyring import KeyRing
 from driftline.codec.write import Write
 from driftline.core.error import DriftlineError, InputReplacedError, JournalReplacedError, PartitionsChangedError
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.transport.port import Place
 from tests.parity.rig import Life, check_replay, epochs, pipeline, produce, run_through, worked
 from tests.support.cluster import MemoryCluster

@@ -36,6 +36,8 @@ from driftline.engine import recovery
 from driftline.engine.fold import Folder
 from driftline.engine.live import Live
 from driftline.engine.pace import Pacer
+from driftline.engine.position import Positioning, Positions
+from driftline.engine.recovery import Recovered
 from driftline.engine.runner import Runner
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.transport.port import Place, Publisher
@@ -319,16 +321,17 @@ def removal_of_what_is_needed() -> Iterator[None]:
 def added_partition_read_from_its_end() -> Iterator[None]:
     """A partition that was added is read from where it ends when it is seen, not from its beginning."""
 
-    async def starting(self: Runner, recovered: Any) -> tuple[dict[str, int], bool]:
-        positions, gap = await right(self, recovered)
-        added = {name: input_place(name, self.number) for name in positions if name not in recovered.positions}
+    async def find(self: Positioning, recovered: Recovered) -> Positions:
+        positions = await right(self, recovered)
+        offsets = positions.offsets
+        added = {name: input_place(name, self.number) for name in offsets if name not in recovered.positions}
         if recovered.positions and added:
-            ends = await self._broker.ends(added.values())
-            positions.update({name: ends[place] for name, place in added.items()})
-        return positions, gap
+            ends = await self.broker.ends(added.values())
+            offsets.update({name: ends[place] for name, place in added.items()})
+        return positions
 
-    right = Runner._starting_positions
-    with patch.object(Runner, "_starting_positions", starting):
+    right = Positioning.find
+    with patch.object(Positioning, "find", find):
         yield
 
 
@@ -420,14 +423,14 @@ def decisions_forgotten_at_recovery(shard: Shard) -> None:
 def commands_carried_out_again_after_a_restart() -> Iterator[None]:
     """A shard that comes back reads the last record of the control topic once more."""
 
-    async def starting(self: Runner, recovered: Any) -> tuple[dict[str, int], bool]:
-        positions, gap = await right(self, recovered)
+    async def find(self: Positioning, recovered: Recovered) -> Positions:
+        positions = await right(self, recovered)
         for name in [one for one in recovered.positions if "control" in one]:
-            positions[name] = max(0, positions[name] - 1)
-        return positions, gap
+            positions.offsets[name] = max(0, positions.offsets[name] - 1)
+        return positions
 
-    right = Runner._starting_positions
-    with patch.object(Runner, "_starting_positions", starting):
+    right = Positioning.find
+    with patch.object(Positioning, "find", find):
         yield
 
 

@@ -22,7 +22,7 @@ from driftline.core.fingerprint import versions
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout
 from driftline.core.record import Source
-from driftline.engine.runner import Start
+from driftline.engine.start import Start
 from driftline.engine.worker import Worker
 from driftline.transport.clock import Clock
 from driftline.transport.port import Place

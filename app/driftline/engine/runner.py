@@ -10,48 +10,26 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-from driftline.codec.inputs import Inputs
-from driftline.codec.journal import EpochEntry, Link, encode_link, link
-from driftline.codec.keyring import NO_KEYS, KeyRing
-from driftline.codec.seal import seal
-from driftline.codec.write import Write
 from driftline.core.error import (
     BrokerError,
     CommitUnknownError,
-    ForeignWriterError,
     InputLostError,
-    InputReplacedError,
-    InvariantError,
     StateUnreadableError,
     UnreachableError,
-    UnsignedStateError,
 )
 from driftline.core.pipeline import Pipeline
-from driftline.core.place import Layout, input_name, input_place, topic_of
+from driftline.core.place import input_name, topic_of
 from driftline.core.record import Source
-from driftline.core.timestamp import parse_time
-from driftline.engine.epoch import enter_epoch, next_epoch
-from driftline.engine.fold import Folder
-from driftline.engine.gap import Gap
-from driftline.engine.live import Live, Tip
+from driftline.engine.live import Live
+from driftline.engine.opening import Opening
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
-from driftline.engine.patience import PATIENCE_S
+from driftline.engine.position import Positioning, inputs_of
 from driftline.engine.recovery import Progress, Recovered, Recovery
-from driftline.engine.sameness import (
-    Identities,
-    check_inputs,
-    check_partitions,
-    check_shards,
-    outputs,
-    replaced,
-    watched,
-)
-from driftline.engine.snapshot import SnapshotWriter
+from driftline.engine.sameness import Identities, outputs, watched
+from driftline.engine.start import Start
 from driftline.engine.tally import Tally
-from driftline.engine.trust import Unsigned, name_of
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Broker, Feed, Place, Publisher
 
@@ -59,27 +37,6 @@ log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REPEAT_S = 300.0
-
-
-@dataclass(frozen=True)
-class Start:
-    """What the user asked for when the worker was started.
-
-    Args:
-        reset_state: begin with a fresh state where the inputs stand.
-        gap_continue: go on where input was lost.
-        ring: keys of the deployment.
-        patience_s: see `engine.patience`.
-        unsigned: what becomes of a state that they did not sign; for one start.
-        unsigned_models: without keys, take models over the control topic all the same.
-    """
-
-    reset_state: bool = False
-    gap_continue: bool = False
-    ring: KeyRing = NO_KEYS
-    patience_s: float = PATIENCE_S
-    unsigned: Unsigned = "refuse"
-    unsigned_models: bool = False
 
 
 class Runner:
@@ -118,7 +75,6 @@ class Runner:
         self._clock = clock
         self._reset = start.reset_state
         self._behind_gap: Recovered | None = None  # the last state that could be derived, where input was lost
-        self._shards = pipeline.shards or 1
         self._outputs: dict[str, int] = {}  # partitions of each, as they are
         self._widening = False  # inputs were added, which a new epoch is to take up
         self._publisher: Publisher | None = None
@@ -290,7 +246,7 @@ class Runner:
 
     async def _recover(self) -> None:
         started_s = self._clock.now_s()
-        for place in self._there(self._feed.counts()):
+        for place in inputs_of(self._pipeline, self.number, self._feed.counts()):
             self._feed.pause(place)  # until `Live.run` begins where the journal stands
         self._publisher = publisher = self._broker.publisher(self.number)
         await publisher.open()
@@ -353,228 +309,30 @@ class Runner:
         self.tally.recovering(progress.slices, progress.records, progress.unverifiable)
 
     async def _go_on(self, publisher: Publisher, recovered: Recovered) -> Live:
-        """The shard as it goes on: in the journal's epoch, or in a new one written now."""
-        positions, gap = await self._starting_positions(recovered)
-        several = any(name != topic_of(name) for name in positions)
-        if not several:
-            self._outputs = {}
-        before = recovered.folder.positions if recovered.folder is not None else recovered.positions
-        entry = next_epoch(
-            recovered.epoch,
-            self._pipeline,
-            positions,
-            recovered.slice_number,
-            reset=self._reset,
-            gap=gap,
-            key=not recovered.current,
-            now_ms=int(self._clock.wall_s() * 1000),
-            topics=self._topics,
-            outputs=self._outputs,
-            added=recovered.epoch is not None and not positions.keys() <= before.keys(),
+        """The shard, ready to fold where its inputs go on."""
+        positioning = Positioning(
+            self._broker, self._pipeline, self.number, self._topics, self._reset, self._start.gap_continue
         )
-        snapshots = SnapshotWriter(
+        positions = await positioning.find(recovered)
+        self.inputs = positions.inputs
+        if all(name == topic_of(name) for name in positions.offsets):
+            self._outputs = {}
+        opening = Opening(
+            self._broker,
+            publisher,
             self._pipeline,
             self.number,
-            recovered.slot,
-            self._start.ring,
-            # What was replayed counts, or a shard that often recovers would fold ever more.
-            records=max(recovered.progress.records, recovered.progress.slices),
-            shelf=recovered.shelf,
-            clock=self._clock,
-            topics=self._topics,
-        )
-        if not recovered.current:
-            await self._sign(publisher, recovered, snapshots)
-        elif gap and recovered.folder is not None:
-            await self._leave_behind(publisher, recovered, snapshots)
-        chain, offset = recovered.chain, recovered.journal_offset
-        folder, epoch = recovered.folder, recovered.epoch
-        if self._behind_gap is not None:
-            topics, outputs_now = self._topics, self._outputs
-            gap_at = Gap(self._broker, publisher, self._pipeline, self.number, self._start.ring, topics, outputs_now)
-            taken_ms = int(self._clock.wall_s() * 1000)
-            folder, epoch, chain, offset = await gap_at.pass_over(self._behind_gap, recovered, positions, taken_ms)
-            self._behind_gap = None
-            log.info("shard %d: epoch %d opened (gap): the model was kept", self.number, epoch.number)
-        elif entry is not None:
-            shard = enter_epoch(entry, folder.shard if folder is not None else None, self.number, self._pipeline)
-            folder, epoch = Folder(shard, positions, counts=self._outputs or None), entry
-            linked = link(entry, chain)
-            chain, offset = linked.chain, await self._open_epoch(publisher, linked, offset)
-            if recovered.epoch is not None:
-                self._say_start(recovered.epoch)
-            log.info("shard %d: epoch %d opened (%s)", self.number, entry.number, entry.reason)
-        self._reset = False
-        if folder is None or epoch is None:
-            raise InvariantError("an empty journal gave no first epoch")
-        return Live(
-            self._pipeline,
-            folder,
-            epoch,
-            publisher,
-            snapshots,
+            self._start,
             self.tally,
-            Tip(chain, recovered.slice_number, offset),
-            clock=self._clock,
-            unsigned_models=self._start.unsigned_models,
-            patience_s=self._start.patience_s,
+            self._clock,
+            self._topics,
+            self._outputs,
+            self._reset,
+            self._behind_gap,
         )
-
-    async def _open_epoch(self, publisher: Publisher, linked: Link, before: int) -> int:
-        """Write the entry of an epoch behind the journal's last record, at offset `before`; returns its own."""
-        place = Place(self._pipeline.topics.journal, self.number)
-        value = seal(encode_link(linked), name_of(place), self._start.ring)
-        offset = await publisher.commit([], Write(place.topic, place.partition, b"%d" % self.number, value))
-        if self._pipeline.delivery == "at_least_once" and offset != before + 1:
-            raise ForeignWriterError(
-                f"the epoch's entry got offset {offset}, not {before + 1}: another worker wrote to this shard's "
-                "journal in the meantime; recovering"
-            )
-        return offset
-
-    async def _sign(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
-        """Leave a snapshot that the first key signs, before an epoch is opened that it seals.
-
-        From then on what was there before is not needed any more: neither its inputs nor the key that signed it.
-
-        Raises:
-            UnsignedStateError: it was signed, and this worker has no key.
-        """
-        if not self._start.ring and self._start.unsigned != "trust":
-            raise UnsignedStateError(
-                f"the journal of shard {self.number} is signed, but this worker has no key: set "
-                "DRIFTLINE_SNAPSHOT_KEY. To go on without signatures, start once with --unsigned-state trust"
-            )
-        await self._leave_behind(publisher, recovered, snapshots)
-        signed = "signs with another key from now on" if self._start.ring else "no longer signs"
-        log.info("shard %d: %s; the state is kept", self.number, signed)
-
-    async def _leave_behind(self, publisher: Publisher, recovered: Recovered, snapshots: SnapshotWriter) -> None:
-        """Leave a snapshot of what was recovered, so that nothing before it is needed any more."""
-        if recovered.folder is None:
-            return
-        epoch = recovered.epoch.number if recovered.epoch is not None else 1
-        snapshots.take(recovered.folder, recovered.chain, recovered.slice_number, epoch)
-        snapshots.committed(recovered.entry_offset)
-        while snapshots.writing:
-            await publisher.commit(snapshots.next_writes(), None)
-
-    def _begin_anew(self, recovered: Recovered) -> set[str]:
-        """Topics that are read from their beginning, as they were recreated.
-
-        Raises:
-            InputReplacedError, PartitionsChangedError: and the user was not asked.
-        """
-        epoch = recovered.epoch
-        known = epoch.topics or {} if epoch is not None else {}
-        inputs = Inputs(self._pipeline).topics
-        if any(name != topic_of(name) for name in recovered.positions):  # others would read again what this one has
-            check_shards(self._shards_before(recovered), self._shards, self._pipeline)
-        if not self._start.gap_continue and not self._reset:
-            check_inputs(known, self._topics, inputs)
-            if self._pipeline.label is not None and (self._shards > 1 or self._shards_before(recovered) != 1):
-                check_partitions(known, self._topics, inputs)
-            check_shards(self._shards_before(recovered), self._shards, self._pipeline)
-        return set(replaced(known, self._topics, inputs))
-
-    def _shards_before(self, recovered: Recovered) -> int | None:
-        """How many the pipeline had when this one last worked; None where that is not known."""
-        epoch = recovered.epoch
-        if epoch is None:
-            return None
-        if isinstance(shards := epoch.pipeline.get("shards"), int):
-            return shards
-        journal = (epoch.topics or {}).get(self._pipeline.topics.journal)
-        return journal.partitions if journal is not None else None
-
-    def _there(self, counts: Mapping[str, int]) -> list[Place]:
-        """The inputs that would be this shard's, by the partitions of the topics."""
-        return Layout(self._shards, counts).places(Inputs(self._pipeline).topics, self.number)
-
-    def _inputs(self, recovered: Recovered, anew: set[str]) -> list[Place]:
-        """The inputs of this shard: those that its journal has, and such as were added.
-
-        Those are taken up where there is one shard. Of several, an added partition changes where keys lie, and so which
-        shard an event and its label belong to: that is for the user to decide (`transport.obstacle` reports it).
-
-        Raises:
-            InputReplacedError: the journal has one that is not there any more.
-        """
-        counts = {topic: identity.partitions for topic, identity in self._topics.items()}
-        there = self._there(counts)
-        known = [input_place(name, self.number) for name in recovered.positions]
-        known = [place for place in known if place.topic not in anew and place.topic in Inputs(self._pipeline).rank]
-        for place in known:
-            if place.partition >= counts.get(place.topic, place.partition + 1):
-                raise InputReplacedError(
-                    f"{place.topic} has {counts[place.topic]} partitions, and the shard has read partition "
-                    f"{place.partition}: the topic was deleted and created again",
-                    "Give the pipeline a new name, or start once with --reset-state",
-                )
-        if not known or self._shards == 1 or self._start.gap_continue:
-            found = {*there, *known}
-        else:
-            begun = {place.topic for place in known}  # all inputs, in a journal of ours
-            found = {*known, *(place for place in there if place.topic in anew or place.topic not in begun)}
-        rank = Inputs(self._pipeline).rank
-        return sorted(found, key=lambda place: (rank[place.topic], place.partition))
-
-    async def _starting_positions(self, recovered: Recovered) -> tuple[dict[str, int], bool]:
-        """Where the inputs go on, and whether records before that were lost."""
-        anew = self._begin_anew(recovered)
-        self.inputs = self._inputs(recovered, anew)
-        places = {input_name(*place, self.number): place for place in self.inputs}
-        kept = recovered.positions.items()
-        positions = {name: offset for name, offset in kept if name in places and topic_of(name) not in anew}
-        kept_from = await self._broker.beginnings(places.values())
-        ends = await self._broker.ends(places.values(), readable=False)
-        if not recovered.positions:
-            positions = await self._first_positions(places)
-        gap = bool(anew)
-        for name, place in places.items():
-            first = kept_from[place]
-            position = positions.setdefault(name, first)
-            if position > ends[place]:  # the only clue where a broker gives no ids
-                if not self._start.gap_continue:
-                    raise InputReplacedError(
-                        f"{place.topic}-{place.partition} ends at offset {ends[place]}, but the shard has read up to "
-                        f"{position}: records were lost, or the topic was deleted and recreated",
-                        "To read it from its beginning, start once with --on-gap continue",
-                    )
-                positions[name], gap = first, True
-            if position < first:
-                if not self._start.gap_continue:
-                    raise InputLostError(
-                        f"{place.topic}-{place.partition} starts at offset {first}, but the shard has read only up to "
-                        f"{position}: unread records were deleted"
-                    )
-                positions[name], gap = first, True
-        return positions, gap
-
-    def _say_start(self, before: EpochEntry) -> None:
-        """That a `start` which came or changed later does nothing."""
-        if before.pipeline.get("start", "earliest") != self._pipeline.start:
-            log.warning(
-                "shard %d: `start: %s` has no effect: %s has run before and continues from its journal. Give the "
-                "pipeline a new name to start over",
-                self.number,
-                self._pipeline.start,
-                self._pipeline.name,
-            )
-
-    async def _first_positions(self, inputs: Mapping[str, Place]) -> dict[str, int]:
-        """Where a new pipeline begins; commands count from the first."""
-        start, control = self._pipeline.start, self._pipeline.topics.control
-        if start == "earliest":
-            return {}
-        places = {name: place for name, place in inputs.items() if place.topic != control}
-        if start == "latest":
-            found = await self._broker.ends(places.values())
-        else:
-            found = await self._broker.offsets_at(places.values(), parse_time(start))
-        text = ", ".join(f"{name} at offset {found[place]}" for name, place in places.items())
-        log.info("shard %d: starting at `start: %s`: %s", self.number, start, text)
-        return {name: found[place] for name, place in places.items()}
+        live = await opening.open(recovered, positions)
+        self._reset, self._behind_gap = False, None
+        return live
 
     async def _forget(self) -> None:
         """Drop the memory and the publisher."""

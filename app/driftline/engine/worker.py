@@ -29,8 +29,9 @@ from driftline.engine.fates import LabelLog
 from driftline.engine.fullness import FullnessLog
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
-from driftline.engine.runner import BACKOFF_S, Runner, Start
+from driftline.engine.runner import BACKOFF_S, Runner
 from driftline.engine.sameness import Identities, check_inputs, check_journal, watched
+from driftline.engine.start import Start
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.obstacle import Lookout
 from driftline.transport.port import Broker, Place
