@@ -38,7 +38,7 @@ def reworded(monkeypatch: pytest.MonkeyPatch) -> None:
 def same_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """On whatever machine: these tests are about the version."""
     there = read(FORMAT_OF_0_2_0)["arithmetic"]
-    for module in ("core.fingerprint", "engine.epoch", "engine.gap", "engine.recovery", "engine.snapshot"):
+    for module in ("core.fingerprint", "engine.epoch", "engine.gap", "engine.recovered", "engine.snapshot"):
         monkeypatch.setattr(f"driftline.{module}.arithmetic_fingerprint", lambda: there)
 
 

@@ -18,7 +18,7 @@ from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, frozen_digest
 from driftline.engine.live import Live
-from driftline.engine.recovery import Recovered
+from driftline.engine.recovered import Recovered
 from driftline.engine.runner import Runner
 from driftline.engine.start import Start
 from driftline.engine.worker import Worker

@@ -37,7 +37,7 @@ from driftline.engine.fold import Folder
 from driftline.engine.live import Live
 from driftline.engine.pace import Pacer
 from driftline.engine.position import Positioning, Positions
-from driftline.engine.recovery import Recovered
+from driftline.engine.recovered import Recovered
 from driftline.engine.runner import Runner
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.transport.port import Place, Publisher

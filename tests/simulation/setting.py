@@ -15,7 +15,7 @@ from driftline.codec import manifest
 from driftline.core import fingerprint
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.shard import upload
-from driftline.engine import epoch, fold, gap, live, recovery, snapshot, turn, worker
+from driftline.engine import epoch, fold, gap, live, recovered, recovery, snapshot, turn, worker
 from tests.simulation.lessons import SMALL
 from tests.simulation.scenario import Scenario
 from tests.support import memory
@@ -39,7 +39,7 @@ def surroundings(scenario: Scenario, versions: Callable[[], dict[str, str]]) -> 
         (live, "LOOK_EVERY_S", POLL_WAIT_S),
         (epoch, "parse_foreign", _parsed_foreign),  # a pure function, and half of the time
         (recovery, "parse_foreign", _parsed_foreign),
-        *((module, "versions", versions) for module in (epoch, gap, recovery, snapshot, fingerprint)),
+        *((module, "versions", versions) for module in (epoch, gap, recovered, snapshot, fingerprint)),
         *(NARROW if scenario.narrow else ()),
     ]
     with ExitStack() as stack:

@@ -9,7 +9,8 @@ from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import Manifest
 from driftline.core.pipeline import Pipeline
 from driftline.core.state.freeze import Frozen, dump, frozen_digest
-from driftline.engine.recovery import Progress, Recovery
+from driftline.engine.recovered import Progress
+from driftline.engine.recovery import Recovery
 from driftline.engine.snapshot import read_snapshots
 from driftline.kafka.broker import KafkaBroker
 from driftline.transport.port import Place

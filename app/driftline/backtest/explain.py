@@ -36,7 +36,8 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.engine.fold import marks_of
 from driftline.engine.published import Cause, cause_of, document_of
-from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.recovered import Recovered
+from driftline.engine.recovery import Recovery
 from driftline.transport.port import Broker, Place, Reader
 
 READ_RECORDS_MAX = 2_000

@@ -30,7 +30,8 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name, input_place, topic_of
 from driftline.core.record import Record, Source, Tick
 from driftline.engine.fold import Folder, marks_of
-from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.recovered import Recovered
+from driftline.engine.recovery import Recovery
 from driftline.transport.port import Broker, Reader
 
 READ_RECORDS_MAX = 2_000

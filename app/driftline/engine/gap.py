@@ -21,7 +21,7 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt
 from driftline.core.state.freeze import dump, load
 from driftline.engine.fold import Folder
-from driftline.engine.recovery import Recovered
+from driftline.engine.recovered import Recovered
 from driftline.engine.restored import Before, kept_keys, put
 from driftline.transport.port import Broker, Publisher
 

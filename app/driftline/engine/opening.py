@@ -15,7 +15,7 @@ from driftline.engine.fold import Folder
 from driftline.engine.gap import Gap
 from driftline.engine.live import Live, Tip
 from driftline.engine.position import Positions
-from driftline.engine.recovery import Recovered
+from driftline.engine.recovered import Recovered
 from driftline.engine.sameness import Identities
 from driftline.engine.snapshot import SnapshotWriter
 from driftline.engine.start import Start

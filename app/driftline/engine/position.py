@@ -12,7 +12,7 @@ from driftline.core.error import InputLostError, InputReplacedError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name, input_place, topic_of
 from driftline.core.timestamp import parse_time
-from driftline.engine.recovery import Recovered
+from driftline.engine.recovered import Recovered
 from driftline.engine.sameness import Identities, check_inputs, check_partitions, check_shards, replaced
 from driftline.transport.port import Broker, Place
 

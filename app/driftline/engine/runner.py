@@ -26,7 +26,8 @@ from driftline.engine.opening import Opening
 from driftline.engine.outage import Outage
 from driftline.engine.pace import Pacer
 from driftline.engine.position import Positioning, inputs_of
-from driftline.engine.recovery import Progress, Recovered, Recovery
+from driftline.engine.recovered import Progress, Recovered
+from driftline.engine.recovery import Recovery
 from driftline.engine.sameness import Identities, outputs, watched
 from driftline.engine.start import Start
 from driftline.engine.tally import Tally

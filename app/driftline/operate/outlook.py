@@ -22,7 +22,8 @@ from driftline.core.pipeline.foreign import parse_foreign
 from driftline.core.place import Layout, input_name
 from driftline.core.state.adopt import begun_anew, changed_keys, refused_keys
 from driftline.engine.epoch import as_read_now
-from driftline.engine.recovery import KEEP_IT, Recovered, Recovery
+from driftline.engine.recovered import Recovered
+from driftline.engine.recovery import KEEP_IT, Recovery
 from driftline.engine.restored import restored_state
 from driftline.engine.snapshot import unread_text
 from driftline.transport.port import Broker, Place

@@ -38,7 +38,8 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.adopt import adopt, refused_keys
 from driftline.core.state.freeze import Frozen, dump, load
 from driftline.core.state.migration import FORMAT as STATE_FORMAT
-from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.recovered import Recovered
+from driftline.engine.recovery import Recovery
 from driftline.engine.restored import Before, kept_keys, put
 from driftline.engine.sameness import outputs
 from driftline.engine.trial import check_works

@@ -26,7 +26,8 @@ from driftline.core.error import InputFileError, InvariantError, RecoveryError
 from driftline.core.pipeline import Pipeline
 from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import Frozen
-from driftline.engine.recovery import Recovered, Recovery
+from driftline.engine.recovered import Recovered
+from driftline.engine.recovery import Recovery
 from driftline.engine.restored import Pieces, with_head
 from driftline.transport.clock import REAL, Clock
 from driftline.transport.port import Broker, Place

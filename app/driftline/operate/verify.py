@@ -34,7 +34,8 @@ from driftline.core.record import Source
 from driftline.core.wording import escaped
 from driftline.engine.fold import Folded
 from driftline.engine.published import Difference, Edge, Published
-from driftline.engine.recovery import Progress, Recovered, Recovery
+from driftline.engine.recovered import Progress, Recovered
+from driftline.engine.recovery import Recovery
 from driftline.engine.trust import Trust
 from driftline.transport.port import Broker, Place, Reader
 
