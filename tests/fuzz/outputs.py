@@ -3,7 +3,7 @@
 A million predictions that are NaN, infinite, huge, negative, of classes never seen or no numbers at all, through each
 task, under guards of every kind. Not one value beyond the limits is served, and every prediction is accounted for:
 served, flagged, clipped, replaced, held, withheld, or rejected since the model raised. Ends with 0 and these figures,
-or with 1 and the life that broke something.
+or with 1 and the life that broke something; Ctrl-C ends it early, with the figures so far.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from math import isfinite
 from random import Random
 from typing import Any
@@ -20,14 +21,16 @@ from typing import Any
 import orjson
 
 from driftline.codec.encode import Encoder
-from driftline.core.output import Decided, Output, Rejected, Score
+from driftline.core.output import Decided, Outcome, Output, Prediction, Rejected, Score
 from driftline.core.pipeline import Pipeline, parse_pipeline
+from driftline.core.pipeline.guard import GuardForm
 from driftline.core.record import Control, Event, FeatureValue, Label, LabelValue, Record, Ruling, Source
 from driftline.core.shard.state import Shard
 from driftline.core.slate import reward_text
 from driftline.core.state.freeze import dump, load
 from driftline.core.task import TASK_NAMES
 from tests.simulation.guarded import faults_of
+from tests.support.erratic import TEMPERS
 from tests.support.folding import step
 from tests.support.small import NOW_MS
 
@@ -35,8 +38,8 @@ LIFE = 2_000  # predictions of one pipeline
 ITEMS = tuple("abcde")
 STEP_MS = 60_000
 MODELS = {
-    "binary": "classifier", "multiclass": "classifier", "regression": "regressor", "anomaly": "detector",
-    "forecast": "regressor", "recommend": "regressor",
+    "binary": ("classifier",), "multiclass": ("namer",), "regression": ("regressor",), "anomaly": ("detector",),
+    "forecast": ("regressor", "forecaster"), "recommend": ("regressor",),
 }  # fmt: skip
 _ACTIONS = ("clip", "last_good", "fallback", "withhold", "hold", "flag")
 _WITHOUT_CLIP = tuple(one for one in _ACTIONS if one != "clip")
@@ -48,12 +51,14 @@ class ServedError(Exception):
 
 def pipeline_of(task: str, rng: Random) -> Pipeline:
     """A pipeline whose model says anything, under a guard that was drawn."""
+    model = rng.choice(MODELS[task])
     document: dict[str, Any] = {
         "pipeline": "p",
         "task": task,
         "event": {"id": "id", "features": {"x": "number", "key": "string"}},
         "label": {"id": "id", "value": "y", "wait": "10m"},
-        "model": f"tests.support.erratic:{MODELS[task]}",
+        "model": f"tests.support.erratic:{model}",
+        "params": {"temper": rng.choice(sorted(TEMPERS))},
         "drift": "none",
         "limits": {"model_error_max": 1_000},
     }
@@ -76,11 +81,11 @@ def pipeline_of(task: str, rng: Random) -> Pipeline:
     if task == "anomaly":
         document["event"]["features"] = {"x": "number"}
     if task != "recommend":
-        document["guard"] = _guard(task, rng)
+        document["guard"] = _guard(task, model, rng)
     return parse_pipeline(document)
 
 
-def _guard(task: str, rng: Random) -> dict[str, Any]:
+def _guard(task: str, model: str, rng: Random) -> dict[str, Any]:
     share = task == "binary"
     low, high = (0.2, 0.8) if share else (rng.choice((-5.0, 0.0)), rng.choice((12.0, 50.0)))
     guard: dict[str, Any] = {}
@@ -92,6 +97,10 @@ def _guard(task: str, rng: Random) -> dict[str, Any]:
             guard["step"] = {"difference_max": 0.2 if share else 5.0, "action": rng.choice(_ACTIONS)}
         if task == "forecast" and rng.random() < 0.5:
             guard["width"] = {"max": rng.choice((5.0, 50.0)), "action": rng.choice(_WITHOUT_CLIP)}
+    if rng.random() < 0.2:
+        guard["unfamiliar"] = {"score_max": rng.choice((0.5, 0.9)), "action": rng.choice(_WITHOUT_CLIP)}
+    if share and rng.random() < 0.2:
+        guard["share"] = {"positive_max": rng.choice((0.1, 0.5)), "action": rng.choice(_WITHOUT_CLIP)}
     if rng.random() < 0.3:
         limits = {"distance_max": rng.choice((0.1, 0.5)), "latest": 20}
         guard["distribution"] = {**limits, "action": rng.choice(_WITHOUT_CLIP)}
@@ -99,7 +108,7 @@ def _guard(task: str, rng: Random) -> dict[str, Any]:
     if task not in ("multiclass", "anomaly"):
         fallbacks += ["last_value", "seasonal" if task == "forecast" else {"seasonal": "5m"}]
     if rng.random() < 0.6:
-        fallbacks.append({"model": f"tests.support.erratic:second_{MODELS[task]}"})
+        fallbacks.append({"model": f"tests.support.erratic:second_{model}"})
     fallbacks = rng.sample(fallbacks, rng.randint(1, len(fallbacks)))
     if rng.random() < 0.5:
         fallbacks.append({"value": "a" if task == "multiclass" else 0.5 if share else 11.0})
@@ -128,6 +137,7 @@ class Hostile:
         self.made: Counter[str] = Counter()
         self.decided: Counter[str] = Counter()
         self.asked = 0
+        self._steps = Steps(self.pipeline)
 
     def live(self, count: int) -> None:
         """Ask for so many predictions.
@@ -192,6 +202,7 @@ class Hostile:
         for one in made:
             if isinstance(one, Score | Decided):
                 _check(one, self.pipeline)
+            self._steps.see(one)
             if isinstance(one, Decided):
                 self.decided[one.guard] += 1
             orjson.loads(self._encoder.encode(one).value or b"null")
@@ -214,6 +225,62 @@ def _check(one: Score | Decided, pipeline: Pipeline) -> None:
     label = prediction.label
     if label is not None and not isinstance(label, bool | int | float | str):
         raise ServedError(f"{one.output_id}: {label!r} was served, which is no class")
+    if one.guard in ("withheld", "held") and forecast is None and prediction != Prediction():
+        raise ServedError(f"{one.output_id}: {one.guard}, with {prediction}")
+    if isinstance(one, Score) and pipeline.guard is not None:
+        for fault in _let_through(one, pipeline.guard):
+            raise ServedError(f"{one.output_id}: {fault}")
+
+
+def _let_through(score: Score, guard: GuardForm) -> Iterator[str]:
+    """What a rung should have stopped."""
+    stopped = [trip.rung for trip in score.tripped if trip.action not in ("flag", "clip")]
+    passed = score.guard in ("served", "flagged", "clipped") and score.prediction != Prediction()
+    if stopped and passed:
+        yield f"{score.guard}, though {stopped} tripped"
+    trained = guard.untrained
+    if trained is not None and trained.action != "flag" and passed and score.learned < trained.labels_min:
+        yield f"{score.guard}, by a model that has learned {score.learned} labels"
+    width, forecast = guard.width, score.forecast
+    if width is None or width.max is None or width.action == "flag" or forecast is None:
+        return
+    for low, high in zip(forecast.lower, forecast.upper, strict=True):
+        if low is not None and high is not None and high - low > width.max:
+            yield f"an interval from {low} to {high} was served"
+
+
+class Steps:
+    """Whether what a model says is near enough to the last value that was accepted, or to the last label: with one
+    series, `difference_max` alone, and no person who accepts anything."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        guard = pipeline.guard
+        rung = None if guard is None or guard.holds or pipeline.forecast is not None else guard.step
+        self._most = None if rung is None or rung.action == "flag" else rung.difference_max
+        self._numbers = pipeline.task == "regression"
+        self._accepted: float | None = None
+        self._labelled: float | None = None
+
+    def see(self, one: Output) -> None:
+        """One more output.
+
+        Raises:
+            ServedError: a step that is too large was served.
+        """
+        most = self._most
+        if most is None:
+            return
+        if isinstance(one, Outcome) and self._numbers and one.kind in ("joined", "corrected", "failed"):
+            self._labelled = one.label  # type: ignore[assignment]  # a number, of this task
+        if not isinstance(one, Score) or one.prediction.value is None:
+            return
+        value = one.prediction.value
+        lasts = [last for last in (self._accepted, self._labelled) if last is not None]
+        by_model = one.instead in (None, "last_good", "second_model")
+        if by_model and lasts and not any(last - most <= value <= last + most for last in lasts):
+            raise ServedError(f"{one.output_id}: {value} was served after {lasts}")
+        if one.instead is None and all(trip.action == "clip" for trip in one.tripped):
+            self._accepted = value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -225,22 +292,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = [asked.task] if asked.task else list(TASK_NAMES)
     made: dict[str, Counter[str]] = {task: Counter() for task in tasks}
     done, life = 0, 0
-    while done < asked.inputs:
-        task, count = tasks[life % len(tasks)], min(LIFE, asked.inputs - done)
-        one = Hostile(task, asked.seed * 1_000_003 + life)
-        try:
-            one.live(count)
-        except Exception as error:
-            print(f"--seed {asked.seed}: life {life} ({task}): {error!r}\n{one.pipeline.resolved()}")
-            raise
-        made[task] += one.made
-        done, life = done + count, life + 1
+    with suppress(KeyboardInterrupt):  # counts what there is
+        while done < asked.inputs:
+            task, count = tasks[life % len(tasks)], min(LIFE, asked.inputs - done)
+            one = Hostile(task, asked.seed * 1_000_003 + life)
+            try:
+                one.live(count)
+            except Exception as error:
+                print(f"--seed {asked.seed}: life {life} ({task}): {error!r}\n{one.pipeline.resolved()}")
+                raise
+            made[task] += one.made
+            done, life = done + count, life + 1
     for task, counts in made.items():
         print(
             f"{task:11} {counts.total():9,}  " + ", ".join(f"{count:,} {what}" for what, count in counts.most_common())
         )
     print(f"{done:,} predictions, seed {asked.seed}, {life} lives: none beyond the limits, all accounted for")
-    return 0
+    return 0 if done == asked.inputs else 130
 
 
 if __name__ == "__main__":

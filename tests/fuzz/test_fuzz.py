@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -346,3 +347,15 @@ def test_mutated_states_and_model_files_are_read_or_refused() -> None:
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_whatever_a_model_says_nothing_beyond_the_limits_is_served(task: str, seed: int) -> None:
     Hostile(task, seed).live(250)
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_models_that_say_anything_say_more_than_one_thing(task: str) -> None:
+    """A generator in the model's own state was rewound at each copy: classifiers then said two things for ever."""
+    made: Counter[str] = Counter()
+    for seed in range(10):
+        life = Hostile(task, seed)
+        life.live(60)
+        made += life.made
+    assert made["served"] > 60
+    assert made["withheld"] + made["fallback"] + made["held"] > 30

@@ -97,6 +97,49 @@ def test_intervals_end_where_the_range_does_and_never_turn_round() -> None:
     assert cut
 
 
+def test_an_interval_around_what_stands_in_for_no_finite_forecast_ends_where_the_range_does() -> None:
+    feed = fed({"range": {"min": 0, "max": 24}, "fallback": {"value": 23.5}}, days=80)
+    feed.shard.learner.fall_back = lambda: None  # type: ignore[method-assign]  # a copy that is no better
+    score = served(feed, None, day=80)
+    assert score.forecast is not None
+    assert values(score) == (23.5,) * 4
+    highest = [high for high in score.forecast.upper if high is not None]
+    assert highest
+    assert max(highest) == 24
+
+
+def test_a_limit_around_which_the_interval_is_too_wide_has_none() -> None:
+    """Near 1e300 an interval has no width; around the limit that is served instead it has."""
+    guard = {"range": {"min": -500, "max": 500}, "width": {"max": 1, "action": "withhold"}}
+    feed = fed(guard, days=80)
+    score = served(feed, *[1e300] * 4, day=80)
+    assert score.forecast is not None
+    assert values(score) == (500.0,) * 4
+    assert score.forecast.upper == (None,) * 4
+
+
+def test_finite_forecasts_whose_sum_is_not_are_compared_with_nothing_and_stop_nothing() -> None:
+    feed = fed({**RANGE, "distribution": {"distance_max": 0.5, "latest": 20}})
+    score = served(feed, *[1.7e308] * 4)
+    assert values(score) == (100.0,) * 4
+    assert [trip.rung for trip in score.tripped] == ["range"] * 4
+
+
+def test_a_copy_that_cannot_say_anything_is_no_fallback() -> None:
+    """A model of one series each has none of this one, once it has begun anew."""
+    for guard, expected in ((None, None), ({**RANGE, "fallback": {"value": 7}}, 7.0)):
+        feed = Feed(pipeline(guard=guard, model="HoltWinters(alpha=0.3)"))
+        for day in range(READY):
+            feed.give("a", day, WEEK[day % 7])
+        answers = iter([None, Prediction()])
+        feed.shard.learner.predict = lambda _, left=answers: next(left)  # type: ignore[misc]
+        feed.shard.learner.fall_back = lambda: None  # type: ignore[method-assign]
+        score = score_of(feed.give("a", READY, 20.0))
+        assert score.prediction.value == expected
+        assert score.guard == ("withheld" if expected is None else "fallback")
+        assert score.instead == (None if expected is None else "value")
+
+
 def test_a_step_is_measured_from_the_same_time_in_the_season_and_from_the_latest_median() -> None:
     feed = fed({"step": {"ratio_max": 1.5, "action": "withhold"}})
     score = served(feed, 40.0, 35.0, 13.5, 3.0, day=READY)  # 20, 22, 24 and 26 last week; the median is 24

@@ -14,9 +14,10 @@ from driftline.backtest.measure import total_values
 from driftline.backtest.tally import Tally
 from driftline.codec.encode import Encoder
 from driftline.core.model.learner import COPY_EVERY
-from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Score, Unserved
+from driftline.core.output import Alert, ModelVersion, Outcome, Output, Prediction, Rejected, Score, Unserved
 from driftline.core.shard.state import Shard
 from tests.support import boastful
+from tests.support.erratic import ErraticNamer
 from tests.support.folding import step
 from tests.support.small import NOW_MS, chosen, control, event, fold, kinds, label, only, shard, small
 
@@ -25,6 +26,17 @@ X_ALONE = {"features": {"x": "number"}}
 
 
 # -- a model that breaks down
+
+
+@pytest.mark.parametrize("name", [2**64, -(2**63) - 1])
+def test_a_class_that_no_label_can_be_is_an_exception_of_the_model(name: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON cannot hold its number: it would stop the worker where the score is written."""
+    monkeypatch.setattr(ErraticNamer, "predict_proba_one", lambda self, x: {name: 0.7, "a": 0.3})
+    here = shard("multiclass", model="tests.support.erratic:namer", params={"temper": "calm"})
+    (rejected,) = fold(here, event("a"))
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "model_error"
+    assert "beyond 64 bits" in rejected.detail
 
 
 def _broken(here: Shard) -> None:

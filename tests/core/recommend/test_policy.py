@@ -41,6 +41,14 @@ def test_shares_are_probabilities_that_add_up_to_the_slate(
     assert shares.sum() == pytest.approx(count)
 
 
+def test_scores_beyond_any_number_are_a_softmax_too() -> None:
+    assert ranked("softmax", [1e300, 0.0, -1e300], slate=1, epsilon=0, temperature=1e-12).tolist() == pytest.approx(
+        [1.0, 0.0, 0.0], abs=1e-9
+    )
+    plain, far = ranked("softmax", [1.0, 0.5], slate=1, epsilon=0), ranked("softmax", [2.0, 0.0], slate=1, epsilon=0)
+    assert far[0] > plain[0] > 0.5
+
+
 @given(weights=st.lists(st.floats(0, 1), min_size=2, max_size=30), count=st.integers(1, 8), seed=st.integers(0, 2**32))
 def test_a_slate_has_its_size_and_no_item_without_a_share(weights: list[float], count: int, seed: int) -> None:
     count = min(count, len(weights) - 1)

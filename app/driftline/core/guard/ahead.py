@@ -148,7 +148,10 @@ class AheadLadder(Ladder):
         if asked is None:
             return None
         off = [seen - base for seen, base in zip(draft.seen, asked.bases, strict=True) if seen is not None]
-        said = fsum(off) / len(off) / asked.scale if off else inf
+        try:
+            said = fsum(off) / len(off) / asked.scale if off else inf
+        except OverflowError:  # of numbers that are finite one by one
+            return None
         return said if isfinite(said) else None
 
 
@@ -188,6 +191,7 @@ class _Climb:
         if value is None:
             self._rungs[place] = "finite"
             self._replace(place, limits.fallbacks)
+            self._cut(place)
             return
         tripped: list[Trip] = []
         passed = limits.climb(tripped)
@@ -235,7 +239,7 @@ class _Climb:
         self._values[place], self._guard[place] = value, guard
         self._seen[place], low, high = self._forecasts.around(value, self._made.halves[place])
         widest = self._limits.width
-        if guard == "fallback" and widest is not None and low is not None and high is not None:
+        if widest is not None and low is not None and high is not None:  # near a huge number, it has no width
             case = self._limits.case
             case.value, case.width = value, high - low
             if widest.beyond(case) is not None:

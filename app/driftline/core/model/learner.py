@@ -250,10 +250,12 @@ class Learner:
         return self.predict(values) is not None
 
     def _ask_another(self, values: Given) -> Predicted:
-        """The prediction of the last good copy, where the model's is not finite."""
+        """The prediction of the last good copy, where the model's is not finite; withheld if that cannot say either."""
         self.fall_back()
         prediction = self.predict(values)
-        return _WITHHELD if prediction is None else (_NOTHING, prediction, "fallback")
+        if prediction is None or (prediction.label is None and prediction.value is None):
+            return _WITHHELD
+        return _NOTHING, prediction, "fallback"
 
     # -- exceptions
 

@@ -84,7 +84,7 @@ def shares_of(
             chosen = np.argsort(-draws, axis=1, kind="stable")[:, :count]
             shares = np.bincount(chosen.ravel(), minlength=number) / form.draws
         case "softmax":
-            shares = _softmax(means / form.temperature, count)
+            shares = _softmax(_scores(means, form.temperature), count)
         case "popularity":
             order = popularity
             shares = certain(popularity, count)
@@ -93,6 +93,13 @@ def shares_of(
     if form.epsilon and number:
         shares = (1.0 - form.epsilon) * shares + form.epsilon * count / number
     return shares, order
+
+
+def _scores(means: Floats, temperature: float) -> Floats:
+    """Means in units of the temperature; where that is beyond any number, how far each is behind the best."""
+    with np.errstate(over="ignore"):
+        scores = means / temperature
+        return scores if np.isfinite(scores).all() else (means - means.max()) / temperature
 
 
 def _softmax(scores: Floats, count: int) -> Floats:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ITEM: Final = "item"
 """The feature that holds an item's id, for models that see one item at a time; its own features are `item.NAME`."""
+_ESTIMATE_MAX: Final = 1e300
 
 
 class Ranked(Prediction, frozen=True, gc=False, array_like=True):
@@ -122,7 +123,7 @@ class Recommender(base.Estimator):
             values: of the features in declared order, then the request's id, which seeds the draw.
 
         Returns:
-            None where the model's estimates are not finite.
+            None where the model's estimates are not finite, or so large that a sum of them might not be.
         """
         under = self.conditions
         context, items = under.context_of(values), under.candidates_of(values)
@@ -132,8 +133,8 @@ class Recommender(base.Estimator):
             known = {item.item for item in items}
             items = [*items, *(Item(item) for item in shown if item not in known)]
         means, deviations, popularity = self.estimates(context, items)
-        if not (np.isfinite(means).all() and np.isfinite(deviations).all()):
-            return None
+        if not ((np.abs(means) <= _ESTIMATE_MAX).all() and (np.abs(deviations) <= _ESTIMATE_MAX).all()):
+            return None  # of NaN, neither is true
         random = generator(under.seed, values[under.count] if len(values) > under.count else "")
         chosen = means[:candidates]
         shares, order = shares_of(under.form, chosen, deviations[:candidates], popularity[:candidates], random)

@@ -12,6 +12,8 @@ from driftline.core.record import FeatureValue, LabelValue
 _PLAIN = frozenset({bool, int, float, str})
 PROBABILITY_LEAST, PROBABILITY_MOST = -1e-9, 1.0 + 1e-9  # with what the rounding of sums may add
 _CLASSES = (bool, int, float, str)  # what a label can be, and numpy's kinds of it
+_LEAST, _MOST = -(2**63), 2**64 - 1  # of whole numbers in JSON, and so of labels
+_TOO_LARGE = "the model names a class by a whole number beyond 64 bits, which no label can be"
 
 Values: TypeAlias = Sequence[FeatureValue]
 Predict: TypeAlias = Callable[[Any], Prediction | None]  # of what `core.river.ahead.Given` is for the task
@@ -113,6 +115,8 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
                 raise TypeError(
                     f"the model gives a {type(name).__name__} a {type(probability).__name__} as probability"
                 )
+            if isinstance(name, int) and not _LEAST <= name <= _MOST:
+                raise TypeError(_TOO_LARGE)
             if type(probability) is not float:  # an int or a bool: what waits would come back as a float
                 plain = False
             if probability > most and not own_label:  # of equals the first, as River's own `predict_one` has it
@@ -137,11 +141,13 @@ def _number(answer: Any) -> Prediction | None:
 
 def _plain(label: Any) -> LabelValue | None:
     """numpy scalars (some models return them) as Python's own."""
-    if type(label) in _PLAIN:
+    if type(label) in _PLAIN and type(label) is not int:
         return label  # type: ignore[no-any-return]  # just seen
     plain = label.item() if hasattr(label, "item") else label
     if plain is not None and not isinstance(plain, _CLASSES):
         raise TypeError(f"the model says a {type(plain).__name__}, which is no class")
+    if isinstance(plain, int) and not _LEAST <= plain <= _MOST:
+        raise TypeError(_TOO_LARGE)
     return plain
 
 
