@@ -15,7 +15,9 @@ import cProfile
 import gc
 import hashlib
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from statistics import median
 from typing import Any, Final, NamedTuple, get_args
 
@@ -59,24 +61,37 @@ def pipeline_of(kind: str) -> Pipeline:
     return parse_pipeline(document)
 
 
-def slices(pipeline: Pipeline, kind: str, pairs: int) -> list[Slice]:
-    """Events and their labels, in order of time, cut as a worker cuts them."""
-    made: list[Source] = []
-    for number, sample in enumerate(case.samples(pairs, kind="mixed" if kind == "init" else kind)):  # type: ignore[arg-type]  # as above
-        key, partition, offset = b"%d" % number, number % case.PARTITIONS, number // case.PARTITIONS
+def records(pipeline: Pipeline, kind: str, pairs: int, partitions: int = case.PARTITIONS) -> Iterator[Source]:
+    """Events and their labels, in order of time; made as they are asked for."""
+    kind = "mixed" if kind == "init" else kind
+    labels: deque[Source] = deque()
+    for number, sample in enumerate(case.samples(pairs, kind=kind)):  # type: ignore[arg-type]  # one of `case.Kind`
+        key, partition, offset = b"%d" % number, number % partitions, number // partitions
         at_ms = START_MS + number * case.STEP_MS
+        while labels and labels[0].record_time_ms <= at_ms:
+            yield labels.popleft()
+        yield Source(pipeline.topics.events, partition, offset, at_ms, key, orjson.dumps(sample.event))
         answer = orjson.dumps({"id": number, "label": sample.label})
-        made.append(Source(pipeline.topics.events, partition, offset, at_ms, key, orjson.dumps(sample.event)))
         labelled_ms = at_ms + case.LABEL_DELAY_MS
-        made.append(Source(pipeline.topics.labels or "", partition, offset, labelled_ms, key, answer))
-    made.sort(key=lambda source: source.record_time_ms)
-    cut: list[Slice] = []
-    for begin in range(0, len(made), SLICE):
+        labels.append(Source(pipeline.topics.labels or "", partition, offset, labelled_ms, key, answer))
+    yield from labels
+
+
+def slices(records: Iterable[Source]) -> Iterator[Slice]:
+    """The records, cut as a worker cuts them."""
+    remaining = iter(records)
+    while piece := list(islice(remaining, SLICE)):
         part: Slice = {}
-        for source in made[begin : begin + SLICE]:
+        for source in piece:
             part.setdefault(input_name(source.topic, source.partition, 0), []).append(source)
-        cut.append(part)
-    return cut
+        yield part
+
+
+def folder_of(pipeline: Pipeline, partitions: int = case.PARTITIONS) -> Folder:
+    """A new shard at the beginning of its inputs."""
+    inputs = (pipeline.topics.events, pipeline.topics.labels or "")
+    names = {input_name(topic, partition, 0): 0 for topic in inputs for partition in range(partitions)}
+    return Folder(Shard(pipeline, 0), names, counts=dict.fromkeys(outputs_of(pipeline), partitions))
 
 
 def outputs_of(pipeline: Pipeline) -> list[str]:
@@ -86,9 +101,8 @@ def outputs_of(pipeline: Pipeline) -> list[str]:
 
 def run(pipeline: Pipeline, parts: Sequence[Slice], profiler: cProfile.Profile | None = None) -> Cost:
     """Fold them all, and time it."""
-    names = dict.fromkeys([name for part in parts for name in part], 0)
-    shard = Shard(pipeline, 0)
-    folder = Folder(shard, names, counts=dict.fromkeys(outputs_of(pipeline), case.PARTITIONS))
+    folder = folder_of(pipeline)
+    shard = folder.shard
     outputs = hashlib.blake2b(digest_size=8)
     gc.collect()
     begun_s = time.process_time()
@@ -126,7 +140,7 @@ def main() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     for kind in asked.kind or KINDS:
         pipeline = pipeline_of(kind)
-        parts = slices(pipeline, kind, asked.pairs)
+        parts = list(slices(records(pipeline, kind, asked.pairs)))
         costs = [run(pipeline, parts) for _ in range(asked.rounds)]
         whole, decode = [cost.whole_us for cost in costs], [cost.decode_us for cost in costs]
         print(
