@@ -18,6 +18,7 @@ from river.__version__ import __version__
 from driftline.core.model.fast.bayes import multinomial
 from driftline.core.model.fast.hoeffding import hoeffding
 from driftline.core.model.fast.kernel import Scaling, descend, link, says, scaling
+from driftline.core.model.fast.named_linear import NamedLinear, named_linear
 from driftline.core.model.fast.plan import Plan, pipelines_in, plan_of, unsupervised
 from driftline.core.model.fast.scaled_linear import Line, OwnWay, terms_of
 from driftline.core.record import FeatureValue
@@ -97,7 +98,10 @@ class Walk:
             self._scalings = {place: one for place, one in found.items() if one is not None}
         self._leaves_features = KNOWN and all(type(step) in _READERS for step in steps or [model])
         self._asked: tuple[Values | None, Features] = (None, {})  # the last that was asked of: often learned at once
+        self._named: NamedLinear | None = None
         self._line = self._straight()
+        if KNOWN and self._line is None and not by_itself:
+            self._named = named_linear(last, link(last))
         if self._line is None and steps and self._walked and KNOWN and form.by_place:
             self.plan = plan_of(steps[:-1], form.names)
 
@@ -114,6 +118,8 @@ class Walk:
             one.settle()
         if self._quick is not None:
             self._quick.settle()
+        if self._named is not None:
+            self._named.settle()
 
     def ask(self, method: str) -> Callable[[Values], Any]:
         """A function that says of values what `model.method` says of the features.
@@ -121,12 +127,14 @@ class Walk:
         Args:
             method: `predict_one`, `predict_proba_one` or `score_one`.
         """
-        model, line = self._model, self._line
-        if line is None:
-            return self._of_values(self._ask(method))
-        if method == "predict_one" and type(model[-1]) is linear_model.LinearRegression:
-            return line.ask
-        answer = self._of_values(self._ask(method))  # what no task asks of such a model
+        line, named = self._line, self._named
+        last = self._steps[-1] if self._steps else self._model
+        answer = self._of_values(self._ask(method))
+        if line is None and named is None:
+            return answer
+        if method == "predict_one" and type(last) is linear_model.LinearRegression:
+            return line.ask if line is not None else answer
+        # What no task asks of such a model.
 
         def settled(values: Values) -> Any:
             self.settle()
@@ -141,7 +149,13 @@ class Walk:
         linked = link(last) if KNOWN and type(last) is linear_model.LogisticRegression else None
         if linked is None:
             return None
-        return self._line.ask if self._line is not None else self._of_values(says(last, linked, self._transform()))
+        if self._line is not None:
+            return self._line.ask
+        before = self._transform()
+        if self._named is None:
+            return self._of_values(says(last, linked, before))
+        named = self._named.ask
+        return self._of_values(named if before is None else lambda features: named(before(features)))
 
     def learn(self) -> Callable[[Values, Any], None]:
         """A function that does with values and a label what `model.learn_one` does."""
@@ -182,8 +196,11 @@ class Walk:
     def _ask(self, method: str) -> Callable[[Features], Any]:
         model, steps = self._model, self._steps
         estimator = steps[-1] if steps else model
-        quick = self._quick if method == "predict_proba_one" else None
-        answer = quick.ask if quick is not None else getattr(estimator, method, None)
+        answer = getattr(estimator, method, None)
+        if method == "predict_proba_one" and self._quick is not None:
+            answer = self._quick.ask
+        elif method == "predict_one" and self._named is not None and type(estimator) is linear_model.LinearRegression:
+            answer = self._named.ask
         if answer is None:  # asking raises, at each call
             return lambda features: getattr(model, method)(features)  # noqa: PLW0108 - it is looked up then
         before = self._transform()
@@ -192,7 +209,10 @@ class Walk:
     def _learn(self) -> Callable[[Features, Any], None]:
         model, steps = self._model, self._steps
         if steps is None or not self._walked:
-            own = self._quick.teach if self._quick is not None and steps is None else model.learn_one
+            quick = self._named or self._quick
+            if quick is not None and steps is None:
+                return quick.teach
+            own: Callable[[Features, Any], None] = model.learn_one
             return (descend(model) or own) if KNOWN else own
         before = _one_after_the_other(
             [
@@ -201,9 +221,10 @@ class Walk:
             ]
         )
         last = steps[-1]
-        if KNOWN and (learn_last := descend(last, before)) is not None:
+        if self._named is None and KNOWN and (learn_last := descend(last, before)) is not None:
             return learn_last
-        learn_last = self._quick.teach if self._quick is not None else _learn_pair(last)
+        quick = self._named or self._quick
+        learn_last = quick.teach if quick is not None else _learn_pair(last)
         return learn_last if before is None else lambda features, label: learn_last(before(features), label)
 
     def _transform(self) -> Callable[[Features], Any] | None:

@@ -1,8 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, cpow=True
-"""`PlainSum` and `PlainScale` of `weighted`, compiled: the same operations on the same numbers in the same order."""
+"""`PlainSum` and `PlainScale` of `weighted` and `PlainNamed` of `named`, compiled: the same operations on the same
+numbers in the same order."""
 
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.math cimport pow
+from collections import Counter
+
+from cpython.dict cimport PyDict_Next, PyDict_Size
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsSsize_t
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from libc.math cimport fabs, isfinite, pow
+
+cdef extern from "Python.h":
+    PyObject *PyDict_GetItemWithError(object, object) except? NULL
+
+cdef long long WHOLE_MAX = 2**53
 
 
 cdef class Sum:
@@ -167,3 +179,165 @@ cdef class Scale:
 
 cdef inline double root_of(double variance) noexcept nogil:
     return pow(variance, 0.5) if variance != 0.0 else 0.0
+
+
+cdef class Named:
+    cdef dict places
+    cdef list names
+    cdef Py_ssize_t room
+    cdef double *weights
+    cdef double *squares
+    cdef bint adapts
+    cdef double least
+    cdef double two
+    cdef Py_ssize_t shown
+    cdef Py_ssize_t shown_room
+    cdef Py_ssize_t *shown_places
+    cdef double *shown_values
+
+    def __cinit__(self, tuple numbers not None, least):
+        cdef Py_ssize_t place
+        names, weights, squares = numbers
+        self.names = list(names)
+        self.places = {name: place for place, name in enumerate(self.names)}
+        self.adapts = least is not None
+        self.least = least if self.adapts else 0.0
+        self.two = 2.0  # where the compiler knew it, it would multiply, which does not round as `pow` does
+        if not len(self.places) == len(self.names) == len(weights) == len(squares):
+            raise ValueError("as many names, weights and squares, and no name twice")
+        self.grow(len(self.names))
+        self.grow_shown(32)
+        for place in range(len(self.names)):
+            self.weights[place] = weights[place]
+            self.squares[place] = squares[place]
+
+    def __dealloc__(self):
+        PyMem_Free(self.weights)
+        PyMem_Free(self.squares)
+        PyMem_Free(self.shown_places)
+        PyMem_Free(self.shown_values)
+
+    def ask(self, features):
+        cdef PyObject *name
+        cdef PyObject *given
+        cdef PyObject *found
+        cdef Py_ssize_t at = 0
+        cdef double total = 0.0, value = 0.0
+        if not is_plain(features):
+            return None
+        while PyDict_Next(features, &at, &name, &given):
+            if not read(given, &value):
+                return None
+            found = PyDict_GetItemWithError(self.places, <object> name)
+            total += (self.weights[PyLong_AsSsize_t(<object> found)] if found is not NULL else 0.0) * value
+        return total if isfinite(total) else None
+
+    def advance(self, features):
+        cdef PyObject *name
+        cdef PyObject *given
+        cdef PyObject *found
+        cdef Py_ssize_t at = 0, place, shown = 0
+        cdef double total = 0.0, value = 0.0
+        if not is_plain(features):
+            return None
+        if PyDict_Size(features) > self.shown_room:
+            self.grow_shown(2 * PyDict_Size(features))
+        while PyDict_Next(features, &at, &name, &given):
+            if not read(given, &value):
+                return None
+            found = PyDict_GetItemWithError(self.places, <object> name)
+            if found is not NULL:
+                place = PyLong_AsSsize_t(<object> found)
+            else:
+                place = self.add(<object> name)
+            self.shown_places[shown] = place
+            self.shown_values[shown] = value
+            shown += 1
+            total += self.weights[place] * value
+        self.shown = shown
+        return total if isfinite(total) else None
+
+    def descend(self, double slope, double rate):
+        cdef Py_ssize_t number, place
+        cdef double part, size, total, under
+        for number in range(self.shown):
+            place, part = self.shown_places[number], self.shown_values[number] * slope
+            if not self.adapts:
+                self.weights[place] -= part * rate
+                continue
+            size = fabs(part)
+            if size != 0.0 and not 1e-150 < size < 1e150:
+                self.descend_oddly(place, part, rate)
+                continue
+            total = self.squares[place] + pow(part, self.two)
+            under = total + self.least
+            if not 1e-300 < under < 1e300:
+                self.descend_oddly(place, part, rate)
+                continue
+            self.squares[place] = total
+            self.weights[place] -= rate / pow(under, 0.5) * part
+
+    def numbers(self):
+        cdef Py_ssize_t place
+        weights = [self.weights[place] for place in range(len(self.names))]
+        squares = [self.squares[place] for place in range(len(self.names))]
+        return list(self.names), weights, squares
+
+    cdef descend_oddly(self, Py_ssize_t place, object part, object rate):
+        """As Python has it, which raises where a number is too large."""
+        cdef object total = self.squares[place] + part**2
+        self.squares[place] = total
+        self.weights[place] -= rate / (total + self.least) ** 0.5 * part
+
+    cdef Py_ssize_t add(self, object name) except -1:
+        cdef Py_ssize_t place = len(self.names)
+        if place == self.room:
+            self.grow(2 * place)
+        self.weights[place] = self.squares[place] = 0.0
+        self.names.append(name)
+        self.places[name] = place
+        return place
+
+    cdef int grow(self, Py_ssize_t room) except -1:
+        cdef Py_ssize_t rooms = max(room, 64)
+        cdef double *weights = <double *> PyMem_Realloc(self.weights, rooms * sizeof(double))
+        if weights is NULL:
+            raise MemoryError
+        self.weights = weights
+        cdef double *squares = <double *> PyMem_Realloc(self.squares, rooms * sizeof(double))
+        if squares is NULL:
+            raise MemoryError
+        self.squares = squares
+        self.room = rooms
+        return 0
+
+    cdef int grow_shown(self, Py_ssize_t room) except -1:
+        cdef Py_ssize_t *places = <Py_ssize_t *> PyMem_Realloc(self.shown_places, room * sizeof(Py_ssize_t))
+        if places is NULL:
+            raise MemoryError
+        self.shown_places = places
+        cdef double *values = <double *> PyMem_Realloc(self.shown_values, room * sizeof(double))
+        if values is NULL:
+            raise MemoryError
+        self.shown_values = values
+        self.shown_room = room
+        return 0
+
+
+cdef inline bint is_plain(object features):
+    return type(features) is dict or type(features) is Counter
+
+
+cdef inline bint read(PyObject *given, double *into) except -1:
+    """A number that a float holds exactly; false of anything else."""
+    cdef object value = <object> given
+    cdef int beyond = 0
+    cdef long long whole
+    if type(value) is float:
+        into[0] = PyFloat_AS_DOUBLE(value)
+        return True
+    if type(value) is int or type(value) is bool:
+        whole = PyLong_AsLongLongAndOverflow(value, &beyond)
+        into[0] = <double> whole
+        return beyond == 0 and -WHOLE_MAX <= whole <= WHOLE_MAX
+    return False
