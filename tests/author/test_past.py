@@ -68,6 +68,53 @@ def test_without_times_history_has_no_windows_and_it_says_why() -> None:
     assert found.notes[0].startswith("no field holds the event's time, so records count by their own time")
 
 
+def test_a_text_of_many_values_that_come_again_is_a_key_whatever_its_name() -> None:
+    """A card is known by its past, and a burst shows within the hour. A mean of no label is left out, not 0."""
+    rng = random.Random(4)
+    columns = payments()
+    columns["card"] = [f"c{rng.randint(1, 90):03d}" for _ in range(ROWS)]
+    del columns["card_id"], columns["session_id"]
+    found = proposed(columns, "fraud")
+    assert found.context == ()
+    assert found.features["card_count_1d"] == {"history": "count", "by": "card", "over": "1d"}
+    assert found.features["card_count_1h"] == {"history": "count", "by": "card", "over": "1h"}
+    label = {"history": "label_mean", "by": "card", "over": "30d", "missing": "omit"}
+    assert found.features["card_label_30d"] == label
+    assert "card has many values that come again: counts, means and times by it are features too" in found.notes
+
+
+def test_without_bursts_no_count_within_the_hour_is_proposed() -> None:
+    rng = random.Random(4)
+    columns = payments(card=[f"c{rng.randint(1, 90):03d}" for _ in range(ROWS)])
+    columns["time"] = [1_700_000_000 + 7_200 * number for number in range(ROWS)]
+    del columns["card_id"], columns["session_id"]
+    found = proposed(columns, "fraud")
+    assert "card_count_1d" in found.features
+    assert "card_count_1h" not in found.features
+
+
+@pytest.mark.parametrize("classes", [(0, 1), ("calm", "busy"), ("a", "b", "c")])
+def test_parts_of_the_time_by_which_classes_differ_are_features(classes: tuple[Any, ...]) -> None:
+    rng = random.Random(6)
+    step = 3_000
+    columns = payments(time=[1_700_000_000 + step * number for number in range(ROWS)])
+    nights = [(1_700_000_000 + step * number) // 3_600 % 24 < 5 for number in range(ROWS)]
+    columns["fraud"] = [classes[-1] if night and rng.random() < 0.8 else rng.choice(classes[:-1]) for night in nights]
+    found = proposed(columns, "fraud")
+    assert found.features["hour"] == {"calendar": "hour"}
+    assert found.calendar == ("hour",)
+    assert "labels differ by hour, so these parts of time are features" in found.notes
+    even = [rng.choice(classes) for _ in range(ROWS)]
+    assert "hour" not in proposed(columns | {"fraud": even}, "fraud").features
+
+
+def test_rows_without_time_or_order_get_no_past_of_the_label() -> None:
+    """The label of another row says nothing of this one, and noise costs."""
+    rng = random.Random(7)
+    columns = {"x": [rng.random() for _ in range(ROWS)], "y": [rng.random() for _ in range(ROWS)]}
+    assert proposed(columns, "y") == Proposal()
+
+
 @pytest.mark.parametrize(("hours", "warned"), [("hr", True), ("pickup_hour", True), ("shift", False)])
 def test_a_date_beside_the_hour_is_pointed_out(hours: str, warned: bool) -> None:
     columns = payments(time=[f"2024-01-{1 + number // 24 % 28:02d}" for number in range(ROWS)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from datetime import date, timedelta
@@ -100,6 +101,50 @@ def test_a_baseline_by_key_is_written_with_the_history_that_it_needs(folder: Pat
     pipeline = load_pipeline(folder / "cards.yaml")
     assert pipeline.model.strip() == "EchoRegressor(on='baseline_last_of_card')"
     assert works(pipeline, data, "balance")
+
+
+def test_what_features_say_only_together_is_found_by_a_forest(folder: Path) -> None:
+    """Yes where one of two numbers is high and not both: no line and no single split tells it."""
+    rng = random.Random(11)
+    rows = []
+    for _ in range(2_000):
+        a, b = rng.uniform(-1, 1), rng.uniform(-1, 1)
+        rows.append((round(a, 3), round(b, 3), "yes" if ((a > 0) != (b > 0.2)) != (rng.random() < 0.05) else "no"))
+    data = written("xor.csv", ("a", "b", "passed"), rows)
+    found = table_of(init("--input", data, "--label", "passed"))
+    assert found["forest"][0] > 0.75 > 0.65 > max(figures[0] for name, figures in found.items() if name != "forest")
+    pipeline = load_pipeline(folder / "xor.yaml")
+    assert pipeline.model.strip() == "ARFClassifier(n_models=10)"
+    assert works(pipeline, data, "passed")
+
+
+def test_amounts_that_features_multiply_are_learned_as_logarithms(folder: Path) -> None:
+    rng = random.Random(12)
+    rows = []
+    for _ in range(1_500):
+        parts = [rng.choice("abcde") for _ in range(3)]
+        size, web = rng.random(), rng.random() < 0.5
+        usual = 20 * math.prod(2 ** (ord(part) - 97) for part in parts) * math.exp(size) * (0.7 if web else 1.0)
+        rows.append((*parts, round(size, 3), "yes" if web else "no", round(usual * rng.lognormvariate(0, 0.2), 2)))
+    data = written("orders.csv", ("kind", "shop", "brand", "size", "web", "amount"), rows)
+    found = table_of(init("--input", data, "--label", "amount"))
+    mae = {name: figures[0] for name, figures in found.items()}
+    assert mae["linear, logarithms"] < 0.8 * min(value for name, value in mae.items() if name != "linear, logarithms")
+    pipeline = load_pipeline(folder / "orders.yaml")
+    assert "LogTargetRegressor(" in pipeline.model
+    assert works(pipeline, data, "amount")
+
+
+def test_a_forest_of_numbers_takes_texts_of_few_values(folder: Path) -> None:
+    """River's linear models in the leaves raise at text, so that nothing would be learned of such an event."""
+    rng = random.Random(13)
+    rows = [
+        (rng.choice("ab"), round(x, 3), round(y, 3), round(50 * ((x > 0.5) != (y > 0.5)) + rng.random(), 2))
+        for x, y in ((rng.random(), rng.random()) for _ in range(2_000))
+    ]
+    data = written("both.csv", ("kind", "x", "y", "z"), rows)
+    mae = {name: cells[0] for name, cells in table_of(init("--input", data, "--label", "z")).items()}
+    assert mae["forest"] < 0.7 * mae["linear"]
 
 
 def test_labels_that_repeat_are_told_by_the_last_ones(folder: Path) -> None:

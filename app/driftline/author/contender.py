@@ -24,6 +24,8 @@ EXPRESSION_MAX: Final = 15_000  # characters, of the 20,000 that an expression m
 _MARKS = r"r'[^\W\d_]+|\d|[^\w\s]'"  # words, single digits and signs
 _OWN_RATES = "LogisticRegression(optimizer=AdaGrad(0.1))"
 _OWN_RATES_OF_NUMBERS = "TargetStandardScaler(regressor=LinearRegression(optimizer=AdaGrad(0.1)))"
+_OF_LOGARITHMS = f"LogTargetRegressor({_OWN_RATES_OF_NUMBERS})"
+_FOREST = "Ten adaptive trees on parts of the data: finds what features say only together, at far more work an event."
 _OF_MEDIAN = "TargetStandardScaler(regressor=LinearRegression(optimizer=AdaGrad(0.1), loss=optim.losses.Quantile(0.5)))"
 _UNEVEN = 0.25  # share of the rarer class of two below which who finds it matters more than how often one is right
 
@@ -36,12 +38,14 @@ class Contender(Struct, frozen=True):
         note: a sentence about it, for the file.
         lines: of the expression.
         alone: it sees a series and no other field; of forecasts.
+        slow: it takes so long an event that it is tried on few cells only.
     """
 
     name: str
     note: str
     lines: tuple[str, ...]
     alone: bool = False
+    slow: bool = False
 
 
 Uses = Mapping[str, Sequence[str]]  # the names of features, by how a model takes them
@@ -66,15 +70,15 @@ def contenders(found: Profile, past: Proposal) -> list[Contender]:
     if task.ahead and not past.features:
         return [Contender("forecasts", task.draft.note, (str(task.draft.model),))]
     if task.labels.numeric:
-        return list(_of_numbers(uses, learns_past=bool(past.features)))
+        return list(_of_numbers(uses, learns_past=bool(past.features), spread=found.target.spread))
     return list(_of_text(uses, task.draft.head) if "text" in uses else _of_classes(uses, task.draft.head))
 
 
-def _of_numbers(uses: Uses, *, learns_past: bool) -> Iterator[Contender]:
+def _of_numbers(uses: Uses, *, learns_past: bool, spread: bool) -> Iterator[Contender]:
     tree = Contender(
         "adaptive tree",
         "A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
-        ("HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')",),
+        _of_plain(uses, "HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')"),
     )
     linear = Contender(
         "linear",
@@ -87,6 +91,43 @@ def _of_numbers(uses: Uses, *, learns_past: bool) -> Iterator[Contender]:
         "A linear model of the median: labels far from the others, or mostly 0, move it less than they move a mean.",
         _linear(uses, _OF_MEDIAN),
     )
+    if spread:
+        yield Contender(
+            "linear, logarithms",
+            "A linear model of the label's logarithm: each feature counts as a share of the label, not as an amount.",
+            _linear(uses, _OF_LOGARITHMS),
+        )
+    if _plain(uses):
+        yield Contender(
+            "forest",
+            _FOREST,
+            _forest_of_numbers(uses),
+            slow=True,
+        )
+
+
+def _plain(uses: Uses) -> list[str]:
+    """What a tree can split by: numbers, and texts of few values."""
+    return [*uses.get("number", ()), *uses.get("category", ())]
+
+
+def _forest_of_numbers(uses: Uses) -> tuple[str, ...]:
+    """Linear models in its leaves need scaled numbers, and raise at texts."""
+    if "category" in uses:
+        return _of_plain(uses, "ARFRegressor(n_models=10, leaf_prediction='mean')")
+    last = "TargetStandardScaler(regressor=ARFRegressor(n_models=10))"
+    return (
+        _linear({"number": uses["number"]}, last)
+        if len(uses) == 1
+        else (f"Select({', '.join(map(repr, uses['number']))})", "| StandardScaler()", f"| {last}")
+    )
+
+
+def _of_plain(uses: Uses, last: str) -> tuple[str, ...]:
+    """A model of trees, behind a choice of what it can use where that is not all."""
+    if set(uses) <= {"number", "category"}:
+        return (last,)
+    return (f"Select({', '.join(map(repr, _plain(uses)))})", f"| {last}")
 
 
 def _of_classes(uses: Uses, head: str) -> Iterator[Contender]:
@@ -100,9 +141,15 @@ def _of_classes(uses: Uses, head: str) -> Iterator[Contender]:
         "A linear model on scaled numbers, with a learning rate per weight: rare categories learn fast.",
         _linear(uses, head.format(_OWN_RATES)),
     )
-    if "hashed" not in uses:
-        tree = "HoeffdingAdaptiveTreeClassifier(grace_period=100)"
-        yield Contender("adaptive tree", "A tree that grows with the data and replaces branches that fail.", (tree,))
+    if _plain(uses):
+        tree = _of_plain(uses, "HoeffdingAdaptiveTreeClassifier(grace_period=100)")
+        yield Contender("adaptive tree", "A tree that grows with the data and replaces branches that fail.", tree)
+        yield Contender(
+            "forest",
+            _FOREST,
+            _of_plain(uses, "ARFClassifier(n_models=10)"),
+            slow=True,
+        )
     if list(uses) == ["number"]:
         yield Contender("naive Bayes", "A normal distribution of each number in each class.", ("GaussianNB()",))
 

@@ -8,10 +8,10 @@ left out before.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
-from math import nan
+from math import nan, sqrt
 from statistics import correlation
 from typing import Any, Final, Literal, TypeAlias
 
@@ -33,6 +33,10 @@ _REPEATS = 0.75  # of the rows: an id with more different values hardly comes ag
 _EXPLAINED_MIN = 0.1  # of the label's variance, by the groups of a field
 _HOUR_NAME = re.compile(r"(?:^|[^A-Za-z])(?:hr|hour|hours|hod)(?:[^A-Za-z]|$)|hour$", re.IGNORECASE)
 _DAY = frozenset(map(float, range(25)))
+_BURSTS_MIN = 0.005  # share of events that follow one of the same key within an hour
+_CLASSES_LOOKED = 5
+_CHANCE = 4.0  # deviations of what chance explains
+_HOUR_MS = 3_600_000
 _GAIN_MIN = 0.01  # and so much more by those of two fields, or by a season
 _SEASON_GROUPS_MAX = 5_000
 _FIELDS_MAX = 12  # that are looked at in pairs
@@ -75,9 +79,9 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     task = task_of(found.target.task)
     numeric = task.labels.numeric
     values = _values(columns[label], found)
+    many = _of_many_values(found, columns, values)[: KEYS_MAX - len(keys)]
     windows: tuple[str | None, ...] = WINDOWS if found.time is not None else (None,)
-    notes = [_UNTIMED] if found.time is None and (keys or numeric) else []
-    notes += [f"no history by {name}: nearly every row has a value of its own" for name in ids if name not in keys]
+    notes = [f"no history by {name}: nearly every row has a value of its own" for name in ids if name not in keys]
     if (hours := hours_beside(found, columns)) is not None:
         notes.append(
             f"{found.time} holds dates without a time of day, and {hours} looks like the hour: all events of a day "
@@ -88,6 +92,10 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     for key in keys:
         features |= _of_key(key, _amount(found, columns), windows, labelled=labelled)
         notes.append(f"{key} is not a feature itself; counts, means and times by it are")
+    for key in many:
+        own = _of_key(key, _amount(found, columns), windows, labelled=labelled)
+        features |= {name: _unknown_at_first(form) for name, form in own.items()} | _of_bursts(key, found, columns)
+        notes.append(f"{key} has many values that come again: counts, means and times by it are features too")
     groups: list[tuple[str, ...]] = []
     seasons: tuple[int, ...] = ()
     calendar: dict[str, str] = {}
@@ -95,13 +103,21 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
         groups = _groups(found, columns, values)
         phases = _phases(found, columns) if found.time is not None else {}
         calendar = {part: _free(part, columns) for part in _seasonal(groups, phases, columns, values)}
-        features |= _of_groups(groups, windows, calendar)
+        if found.time is not None or groups or _follows(values):
+            features |= _of_groups(groups, windows, calendar)
+            notes.append("the label's own past is a feature: only labels known by then count")
         seasons = tuple({"weekday": 7 * DAY_MS, "hour": DAY_MS}[part] for part in calendar)
-        notes.append("the label's own past is a feature: only labels known by then count")
-    elif values is not None and _follows(values):
-        features |= _of_last()
-        notes.append(_FOLLOWS)
+    else:
+        calendar = _calendar_of_classes(found, columns, label)
+        features |= {feature: {"calendar": part} for part, feature in calendar.items()}
+        if calendar:
+            notes.append(f"labels differ by {' and '.join(calendar)}, so these parts of {found.time} are features")
+        if values is not None and _follows(values):
+            features |= _of_last()
+            notes.append(_FOLLOWS)
     features = {name: form for name, form in features.items() if name not in columns}
+    if found.time is None and (features or ids):
+        notes.insert(0, _UNTIMED)
     return Proposal(tuple(keys), features, tuple(notes), tuple(calendar.values()), tuple(groups), seasons)
 
 
@@ -119,6 +135,50 @@ def hours_beside(found: Profile, columns: Mapping[str, Column]) -> str | None:
         if _HOUR_NAME.search(name) and whole and len(known) > 2:
             return name
     return None
+
+
+def _of_many_values(found: Profile, columns: Mapping[str, Column], values: Sequence[float] | None) -> list[str]:
+    """Texts of too many values for a column each, that come again: cards, shops, postcodes. The model sees them hashed,
+    and what is known of each by their past; those that tell most of the label first."""
+    names = [field.name for field in found.features if field.use == "hashed" and _repeats(columns[field.name])]
+    told = {name: _explained([columns[name]], values) if values is not None else 0.0 for name in names}
+    return sorted(names, key=lambda name: -told[name])
+
+
+def _unknown_at_first(form: dict[str, Any]) -> dict[str, Any]:
+    """A label's mean before the first label is none, not 0: a model that adds up then takes it as usual."""
+    return {**form, "missing": "omit"} if form["history"] == "label_mean" else form
+
+
+def _of_bursts(key: str, found: Profile, columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
+    """How many events of a key came within the hour, where some do: a day's count does not show a burst."""
+    if found.time is None:
+        return {}
+    latest: dict[Cell, int] = {}
+    known = bursts = 0
+    for cell, moment in zip(columns[key][:_LOOKED_MAX], columns[found.time][:_LOOKED_MAX], strict=True):
+        time_ms = _read_time(found, moment)
+        if cell is None or time_ms is None:
+            continue
+        known += 1
+        bursts += 0 <= time_ms - latest.get(cell, time_ms - 2 * _HOUR_MS) < _HOUR_MS
+        latest[cell] = time_ms
+    return {f"{key}_count_1h": {"history": "count", "by": key, "over": "1h"}} if bursts > _BURSTS_MIN * known else {}
+
+
+def _calendar_of_classes(found: Profile, columns: Mapping[str, Column], label: str) -> dict[str, str]:
+    """The parts of the time by which one of the commonest classes comes more or less often."""
+    if found.time is None or not task_of(found.target.task).supervised:
+        return {}
+    cells = columns[label][:_LOOKED_MAX]
+    common = [value for value, _ in Counter(cell for cell in cells if cell is not None).most_common(_CLASSES_LOOKED)]
+    chosen: dict[str, str] = {}
+    for part, phases in _phases(found, columns).items():
+        least = max(_GAIN_MIN, _CHANCE * sqrt(2 * len(set(phases))) / len(cells))
+        shares = ([nan if cell is None else float(cell == value) for cell in cells] for value in common)
+        if any(_explained([phases], share) >= least for share in shares):
+            chosen[part] = _free(part, columns)
+    return chosen
 
 
 def _repeats(cells: Column) -> bool:

@@ -24,6 +24,7 @@ from driftline.ingest.history import TableSource
 ROWS_MAX: Final = 10_000
 CELLS_MAX: Final = 300_000
 MANY_ROWS: Final = 20_000  # of more of them, only the first two models are tried
+SLOW_CELLS_MAX: Final = 200_000  # of more of them, no slow model is tried
 DELAYS_SEEN: Final = 4  # as many delays long are the rows that are tried, so that most of them find labels
 _STEP_MS: Final = 1_000  # between rows without a time
 _SHOWN: Final = {
@@ -175,6 +176,9 @@ class Trial:
             say_untried(why_not)
             return None
         named = {one.name: one for one in contenders(self._found, self._past)}
+        cells = rows * (len(self._found.features) + len(self._past.features))
+        if cells > SLOW_CELLS_MAX:
+            named = {name: one for name, one in named.items() if not one.slow}
         if rows > MANY_ROWS:
             named = dict(list(named.items())[:2])
         models = {name: read_pipeline(draft.text_with(one), spare=True) for name, one in named.items()}

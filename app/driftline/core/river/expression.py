@@ -30,6 +30,7 @@ from driftline.core.river.items import ITEM_MODELS
 from driftline.core.river.seasonal import FORECASTERS
 from driftline.core.river.seed import Seeds
 from driftline.core.river.select import Select
+from driftline.core.river.target import TARGET_MODELS
 
 _LENGTH_MAX = 20_000
 _NESTING_MAX = 40
@@ -134,7 +135,9 @@ def _river_classes() -> Iterator[tuple[str, type]]:
                 yield f"{path}.{name}", member
 
 
-RIVER = Namespace({**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **ITEM_MODELS, **FORECASTERS})
+RIVER = Namespace(
+    {**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **TARGET_MODELS, **ITEM_MODELS, **FORECASTERS}
+)
 
 
 def build(

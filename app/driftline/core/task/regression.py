@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from driftline.core.task.measure import Measure
 
 USUAL = ("MAE", "RMSE")
+_MOST, _SPREAD = 0.95, 2.0  # this share of the labels reach further than so many times the median
 
 
 def distance(y_true: Any, prediction: Prediction) -> float | None:
@@ -57,7 +58,15 @@ def look(seen: Seen) -> Target:
         )
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
-    return Target("regression", least=least, most=most, seen=f"numbers from {least:g} to {most:g}")
+    return Target(
+        "regression", least=least, most=most, spread=_spread(numbers), seen=f"numbers from {least:g} to {most:g}"
+    )
+
+
+def _spread(numbers: list[float]) -> bool:
+    ordered = sorted(numbers)
+    middle = ordered[len(ordered) // 2]
+    return ordered[0] >= 0 and middle > 0 and ordered[int(_MOST * len(ordered))] >= _SPREAD * middle
 
 
 def synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:

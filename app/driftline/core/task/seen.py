@@ -35,6 +35,7 @@ class Target(Struct, frozen=True):
         positive, negative: the values that mean yes and no; None where they are true and false, or 1 and 0.
         rare: share of the rarer class of two; 0 for other tasks.
         least, most: bounds of a number.
+        spread: numbers from 0 on, a few of which are much greater than most, as amounts of money are.
         seen: how the label looks, as text.
     """
 
@@ -44,6 +45,7 @@ class Target(Struct, frozen=True):
     rare: float = 0.0
     least: float = 0.0
     most: float = 0.0
+    spread: bool = False
     seen: str = ""
 
 
