@@ -39,6 +39,7 @@ class Sample(Struct, frozen=True):
         bad: lines that are not rows.
         unnamed: places of columns without a name, from 1.
         texts: columns of numbers that are written as text in a file that knows both, and their decimal sign.
+        lists: the arrays of those in `arrays`, None where a row has none.
     """
 
     columns: dict[str, list[Cell | None]]
@@ -48,6 +49,7 @@ class Sample(Struct, frozen=True):
     bad: Bad
     unnamed: tuple[int, ...] = ()
     texts: dict[str, Decimal] = {}
+    lists: dict[str, list[list[Any] | None]] = {}
 
     @property
     def rows(self) -> int:
@@ -126,7 +128,8 @@ def _read_json(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
             written[name] = form.decimal
         read = dict(zip(numeric[name], _values(tuple(numeric[name]), form), strict=True))
         columns[name] = [read[cell] if isinstance(cell, str) else cell for cell in columns[name]]
-    return Sample(columns, whole, arrays, True, bad, (), written)
+    lists = {name: [cell if isinstance(cell := row.get(name), list) else None for row in first] for name in arrays}
+    return Sample(columns, whole, arrays, True, bad, (), written, lists)
 
 
 def _are_numbers(texts: Iterable[str]) -> bool:

@@ -86,13 +86,17 @@ class Draft:
         self._sample = sample
         self._origin = origin
         self._label = origin.rows.label
-        self._contender = contenders(found, past)[0]
+        self._contender = self._first()
         self._result: Result | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the file."""
         return ()
+
+    def _first(self) -> Contender:
+        """What is written without a trial."""
+        return contenders(self._found, self._past)[0]
 
     def text(self) -> str:
         """The file as it stands."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from driftline.author.logged import Logged, find_logged, item_beside
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Left, Profile, ProfileError, looks_like_label, profile, without_features
 from driftline.author.sample import Sample, find_column, read_sample
@@ -27,6 +30,8 @@ from driftline.cli.draft import Draft, Origin
 from driftline.cli.echo import echo, show
 from driftline.cli.option import Rows
 from driftline.cli.selection import Result, Trial
+from driftline.cli.slate_trial import SlateTrial
+from driftline.cli.slates import Log, Names, SlateDraft
 from driftline.config import read_pipeline
 from driftline.core.error import InputFileError, InvariantError, PipelineError
 from driftline.core.number import is_unlabelled
@@ -38,14 +43,32 @@ from driftline.ingest.history import TableSource
 _ROWS_MIN = 10
 
 
+class Tried(Protocol):
+    """What a trial found."""
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+
+    def document(self) -> dict[str, Any] | None:
+        """For programs."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What is written, of which features, and the trial that may choose another model for it."""
+    """What is written, of which features, and the trial that may choose another model for it.
+
+    Args:
+        trial: tries, and settles what is written.
+        files: that are written beside the pipeline file, and where each is now.
+        notes: of what else the table might be.
+    """
 
     draft: Draft
     found: Profile
     past: Proposal
-    trial: Callable[[], Result | None]
+    trial: Callable[[], Tried | None]
+    files: Mapping[Path, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
@@ -59,35 +82,98 @@ def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
         )
     _check_fields(sample, rows, wanted.task)
     sample, unlabelled = _without_words(sample, label)
-    found = _profile(sample, rows, wanted)
     name = wanted.name or _slug(path)
     output = wanted.output or Path(f"{name}.yaml")
     if not wanted.force and str(output) != "-" and output.exists():
         raise _exists(output)
-    plan = _plan(found, sample, Origin(rows, name, output, wanted.label_delay_ms), wanted)
-    draft = plan.draft
-    _check(draft.text(), name)
+    origin = Origin(rows, name, output, wanted.label_delay_ms)
+    logged = _logged(sample, rows, wanted)
+    with tempfile.TemporaryDirectory() as folder:
+        if logged is not None:
+            plan = _plan_slates(logged, sample, origin, wanted, Path(folder))
+            sample = replace(sample, arrays=tuple(one for one in sample.arrays if one != logged.listed))
+        else:
+            plan = _plan(_profile(sample, rows, wanted), sample, origin, wanted)
+        _finish(plan, origin, wanted, sample, unlabelled, as_json)
+
+
+def _finish(plan: Plan, origin: Origin, wanted: Wanted, sample: Sample, unlabelled: str, as_json: bool) -> None:
+    """Choose a model by trial, write what was planned, and say what a person should know of it."""
+    draft, output, label = plan.draft, origin.output, origin.rows.label
+    _check(draft.text(), origin.name)
     result = plan.trial() if wanted.tried and label is not None else None
-    if result is not None:
-        draft.settle(result)
     text = draft.text()
-    _check(text, name)
-    written = {"pipeline": name, "task": plan.found.target.task, "file": str(output), "text": text}
+    _check(text, origin.name)
+    written = {"pipeline": origin.name, "task": plan.found.target.task, "file": str(output), "text": text}
     document = written | {"trial": result.document() if result is not None else None}
     if as_json and str(output) == "-":
         show(document, tuple, as_json=True)
     else:
         _write(text, output, wanted.force)
+        for target, made in plan.files.items():
+            _move(made, target)
         show(document, tuple, as_json=as_json)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
-    _print_notes(plan, sample, path, output)
-    for note in draft.notes or _of_series_predicted(plan.found, sample, label, wanted):
+    _print_notes(plan, sample, origin.rows.path, output)
+    for note in (*draft.notes, *plan.notes):
         _note(f"note: {note}")
     for line in result.lines() if result is not None else ():
         echo(line, err=True)
     if str(output) != "-":
         echo(f"Review the file, then: driftline check -p {output}", err=True)
+
+
+def _logged(sample: Sample, rows: Rows, wanted: Wanted) -> Logged | None:
+    """Logged recommendations: where they are asked for, or nothing else is and the table shows that it holds such.
+
+    Raises:
+        InputFileError: they are asked for, and there are none.
+    """
+    asked = wanted.task is not None and task_of(wanted.task).slates
+    if rows.label is None or (wanted.task is not None and not asked):
+        return None
+    found = find_logged(
+        sample, rows.label, event_id=rows.event_id, time=rows.time_field, form=rows.time_form, asked=asked
+    )
+    if found is None and asked:
+        raise InputFileError(
+            f"{rows.path}: no logged recommendations. Give a row for each item that was shown, with a column such as "
+            f"`item` (ids that come again), or a row for each request with the list of candidates and the one that was "
+            f"shown; {rows.label} must be what it earned, a number or one of two values. See docs/recommend.md"
+        )
+    return found if found is not None and (found.sure or asked) else None
+
+
+def _plan_slates(found: Logged, sample: Sample, origin: Origin, wanted: Wanted, folder: Path) -> Plan:
+    """A pipeline that recommends, and the log as it is read by backtests.
+
+    Raises:
+        InputFileError: a file that would be written is there already.
+    """
+    files = None
+    if str(origin.output) != "-":
+        beside = origin.output.with_name
+        files = beside(f"{origin.name}.requests.jsonl"), beside(f"{origin.name}.rewards.jsonl")
+        for path in () if wanted.force else files:
+            if path.exists():
+                raise _exists(path)
+    made = folder / "requests.jsonl", folder / "rewards.jsonl"
+    names = Names(found, sample)
+    log, bad = Log(found, sample, origin, names).write(*made)
+    if bad.count:
+        echo(f"note: {bad.count:,} rows are not in the log{bad.first}", err=True)
+    draft = SlateDraft(found, names, log, files, sample, origin)
+    trial = SlateTrial(found, log, folder, *made)
+    placed = dict(zip(files, made, strict=True)) if files is not None else {}
+    return Plan(draft, draft.found, Proposal(), lambda: trial.run(draft), placed)
+
+
+def _move(made: Path, target: Path) -> None:
+    try:
+        shutil.move(made, target)
+    except OSError as error:
+        raise InputFileError(f"cannot write {target} ({error.strerror}); choose another place with -o") from error
 
 
 def _profile(sample: Sample, rows: Rows, wanted: Wanted) -> Profile:
@@ -120,12 +206,20 @@ def _plan(found: Profile, sample: Sample, origin: Origin, wanted: Wanted) -> Pla
         ahead = AheadDraft(series, rows.label, found, sample, origin)
         fields = Fields(None, decimal=rows.decimal, time_form=rows.time_form)
         ahead_trial = AheadTrial(TableSource(rows.path, fields), sample, series)
-        return Plan(ahead, ahead.found, Proposal(), partial(ahead_trial.run, ahead))
+        return Plan(ahead, ahead.found, Proposal(), lambda: _settled(ahead, ahead_trial.run(ahead)))
     past = propose(found, sample.columns, rows.label)
     draft = Draft(found, past, sample, origin)
     fields = Fields(rows.label, decimal=rows.decimal, time_form=rows.time_form)
     trial = Trial(TableSource(rows.path, fields, origin.label_delay_ms), sample, found, past, rows.label)
-    return Plan(draft, found, past, partial(trial.run, draft))
+    notes = (*_of_series_predicted(found, sample, rows.label, wanted), *_of_items(found, sample, rows.label, wanted))
+    return Plan(draft, found, past, lambda: _settled(draft, trial.run(draft)), notes=notes)
+
+
+def _settled(draft: Draft, result: Result | None) -> Result | None:
+    """What a trial found, once it is in the draft."""
+    if result is not None:
+        draft.settle(result)
+    return result
 
 
 def _check_fields(sample: Sample, rows: Rows, task: TaskName | None) -> None:
@@ -134,9 +228,9 @@ def _check_fields(sample: Sample, rows: Rows, task: TaskName | None) -> None:
     Raises:
         InputFileError: they are not.
     """
-    for option, field in (("--label", rows.label), ("--id", rows.event_id), ("--time", rows.time_field)):
-        if field is not None:
-            find_column(sample, option, field)
+    for option, name in (("--label", rows.label), ("--id", rows.event_id), ("--time", rows.time_field)):
+        if name is not None:
+            find_column(sample, option, name)
     if rows.label is None and task is not None and (task_of(task).supervised or task_of(task).ahead):
         what = "number to forecast" if task_of(task).ahead else "label"
         raise InputFileError(f"task {task} needs a {what}: name the field with --label FIELD")
@@ -176,6 +270,17 @@ def _of_series_predicted(found: Profile, sample: Sample, label: str | None, want
     if series is None:
         return ()
     return (f"{series.described(label)}; --label-delay makes it a label: to forecast it instead, add --task forecast",)
+
+
+def _of_items(found: Profile, sample: Sample, label: str | None, wanted: Wanted) -> tuple[str, ...]:
+    """That rows with an item are predicted one by one, though they might be what was shown."""
+    item = item_beside(sample, label) if label is not None and wanted.task is None else None
+    if item is None or label is None or not task_of(found.target.task).labels.two_valued:
+        return ()
+    return (
+        f"{item} names items, but nothing says that they were chosen to be shown (propensities, rows that share a "
+        f"request): each row is predicted. If {label} is what an item earned that was shown, add --task recommend",
+    )
 
 
 def _may_be_series(wanted: Wanted) -> bool:
@@ -277,7 +382,7 @@ def _print_notes(plan: Plan, sample: Sample, path: Path, output: Path) -> None:
         _note(f"skipped: {path}, {line}")
     if sample.bad.count > len(sample.bad.lines):
         _note(f"skipped: {sample.bad.count - len(sample.bad.lines):,} more rows")
-    if found.id is None:
+    if found.id is None and not task_of(target.task).slates:
         unique = [left.name for left in found.left if _tells_rows_apart(sample.columns[left.name])]
         named = f"; if {unique[0]} is a unique id, add --id {shlex.quote(unique[0])}" if unique else ""
         text = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"

@@ -70,7 +70,7 @@ def _refuses_metric(metric: Any) -> str | None:
 
 
 def _look(seen: Seen) -> Target:
-    raise ProfileError("driftline init writes no pipelines for task recommend; begin with examples/recommend")
+    raise ProfileError("task recommend learns from what was shown, and not from rows alone; see docs/recommend.md")
 
 
 def _synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:
