@@ -110,6 +110,25 @@ async def test_history_and_news_of_all_topics(node: embedded.EmbeddedNode, monke
         await feed.stop()
 
 
+async def test_it_keeps_up_with_records_that_come_one_by_one(
+    node: embedded.EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker may give one batch an answer: with one answer a look, the page would fall behind for good."""
+    monkeypatch.setattr(feeds, "PAUSE_S", 5.0)
+    at = settings(node.bootstrap)
+    await create(CARDS, at, partitions=1, retention_ms=-1)
+    await write(at, TOPICS.journal, entry(1, at))
+    feed = BoardFeed(CARDS, at)
+    feed.enter()
+    try:
+        await until(lambda: feed.loaded, feed)
+        await write(at, TOPICS.journal, *(entry(number, at) for number in range(2, 22)))
+        shard = feed.board.shards[0]
+        await until(lambda: shard.note is not None and shard.note.positions == {TOPICS.events: 21}, feed)
+    finally:
+        await feed.stop()
+
+
 async def test_with_a_key_entries_of_others_are_not_believed(node: embedded.EmbeddedNode) -> None:
     at = keyed(node.bootstrap, "a-key-of-this-deployment")
     await create(CARDS, at, partitions=1, retention_ms=-1)

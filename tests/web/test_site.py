@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 import pytest
 from aiohttp import web
@@ -17,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from driftline.config import Settings
 from driftline.web import site as pages
 from driftline.web import stream as streams
+from driftline.web.curve import Mark
 from driftline.web.feed import BoardFeed
 from driftline.web.record import Score
 from driftline.web.site import FILES, HEADERS, Site
@@ -147,6 +149,28 @@ async def test_a_stream_begins_with_everything_and_goes_on_with_what_changed(cli
         feed.board.take_entry(0, NOW_MS, note(watermark_ms=NOW_MS + 1))
         ((event, changed),) = await frames(answer, 1)
         assert len(changed["points"]["rows"]) == 1
+
+
+async def test_of_marks_only_those_that_are_new_are_sent(client: Client, feed: StillFeed) -> None:
+    there = feed.board
+    feed.board.marks.extend(Mark("worker", f"A worker joined ({name})", NOW_MS) for name in "abcd")
+    async with client.get("/api/stream") as answer:
+        ((_, everything),) = await frames(answer, 1)
+        shown = everything["marks"]
+        for change in (lambda: there.marks.remove(there.marks[1]), there.marks.popleft, lambda: None):
+            change()
+            there.marks.append(Mark("guard", "The guard acted on 2 predictions", NOW_MS + len(shown)))
+            ((_, changed),) = await frames(answer, 1)
+            news = changed["marks"]
+            assert len(news["more"]) == 1
+            shown = [one for start, stop in news["kept"] for one in shown[start:stop]] + news["more"]
+            assert shown == [msgspec.to_builtins(mark) for mark in there.marks]
+
+
+async def test_a_full_worker_writes_to_pages_half_as_often(feed: StillFeed) -> None:
+    assert feed.slowness == 1
+    feed.board.take_entry(0, NOW_MS, note(full=0.95))
+    assert feed.slowness == 2
 
 
 async def test_many_pages_share_one_reader_and_leave_nothing(client: Client, feed: StillFeed) -> None:

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
 from driftline.core.place import Place
 from driftline.kafka.client import admin, answered, consumer, partition_counts, unreachable
 
 FETCH_WAIT_MS = 200
+ANSWER_WAIT_MS = 100  # how long the broker waits for a record before it answers that there is none
 RECORDS_MAX = 500  # of one look: how long its records keep the loop
 PARTITION_BYTES = 64 * 1024  # of one answer for one partition, unless its first batch is larger
 
@@ -58,6 +59,11 @@ class Follower:
         self.counts = counts
         self.history: dict[Place, range] = {}
         self._client, self._broker, self._address = client, broker, address
+        self._steady: list[TopicPartition] = []
+        self._resting = False
+        self._coordinator: int | None = None  # of the workers' group, once it is known
+        self._names_members = True
+        self._glanced_ends: dict[TopicPartition, int] = {}
         self._glanced: dict[TopicPartition, int] = {}  # next offset that is new, of what is glanced at
 
     async def begin(self, followed: Mapping[str, int | None], glanced: Iterable[str]) -> None:
@@ -67,7 +73,7 @@ class Follower:
             followed: by topic, how many offsets before its end to begin, in each partition; None: with the first.
             glanced: topics that are read by `glance` only.
         """
-        steady = [TopicPartition(*place) for topic in followed for place in self._places(topic)]
+        steady = self._steady = [TopicPartition(*place) for topic in followed for place in self._places(topic)]
         rest = [TopicPartition(*place) for topic in glanced for place in self._places(topic)]
         self._client.assign([*steady, *rest])
         with answered({"bootstrap_servers": self._address}):
@@ -93,6 +99,9 @@ class Follower:
         Raises:
             UnreachableError: Kafka does not answer.
         """
+        if self._resting:
+            self._client.resume(*self._steady)
+            self._resting = False
         try:
             found = await self._client.getmany(timeout_ms=FETCH_WAIT_MS, max_records=RECORDS_MAX)
         except KafkaError as error:
@@ -108,6 +117,20 @@ class Follower:
                 self._client.pause(tp)
         return seen
 
+    async def has_more(self) -> bool:
+        """Whether there were more records, at the broker's last answer, than have been read."""
+        for tp in self._steady:
+            stable, high = self._client.last_stable_offset(tp), self._client.highwater(tp)
+            end = stable if stable is not None and stable >= 0 else high
+            if end is not None and await self._client.position(tp) < end:
+                return True
+        return False
+
+    def rest(self) -> None:
+        """Ask for nothing until the next look: a client that is left to itself asks all the time."""
+        self._client.pause(*self._steady)
+        self._resting = True
+
     async def is_behind(self) -> bool:
         """Whether records are still to come that were there at the start."""
         for place, history in self.history.items():
@@ -119,17 +142,13 @@ class Follower:
         """Go on with a later record of a partition."""
         self._client.seek(TopicPartition(*place), offset)
 
-    async def glance(self, back: int) -> None:
-        """Have the last few records of the topics that are glanced at come with the next ones.
+    def glance(self, back: int) -> None:
+        """Have the last few records of the topics that are glanced at come with the next ones, as of the last `ends`.
 
         Args:
             back: how many offsets before the end to begin.
         """
-        if not self._glanced:
-            return
-        with answered({"bootstrap_servers": self._address}):
-            ends = await self._client.end_offsets(list(self._glanced))
-        for tp, end in ends.items():
+        for tp, end in self._glanced_ends.items():
             if end > (known := self._glanced[tp]):
                 self._client.seek(tp, max(known, end - back))
                 self._client.resume(tp)
@@ -140,15 +159,28 @@ class Follower:
         Raises:
             UnreachableError: Kafka does not answer.
         """
+        wanted = [TopicPartition(*place) for place in places]
         with answered({"bootstrap_servers": self._address}):
-            found = await self._client.end_offsets([TopicPartition(*place) for place in places])
-        return {Place(tp.topic, tp.partition): end for tp, end in found.items()}
+            found = await self._client.end_offsets([*wanted, *self._glanced])
+        self._glanced_ends = {tp: found[tp] for tp in self._glanced}
+        return {Place(tp.topic, tp.partition): found[tp] for tp in wanted}
 
     async def members(self, group_id: str, journal: str) -> Sequence[Member] | None:
         """Who shares the shards of a pipeline; None where the broker cannot say."""
+        if not self._names_members:
+            return None
         try:
-            answers = await self._broker.describe_consumer_groups([group_id])
+            if self._coordinator is None:
+                self._coordinator = await self._broker.find_coordinator(group_id)
+            answers = await self._broker.describe_consumer_groups([group_id], self._coordinator)
+        except IncompatibleBrokerVersion:
+            self._names_members = False
+            return None
         except (KafkaError, TimeoutError, OSError):
+            self._coordinator = None
+            return None
+        if any(group[0] for answer in answers for group in answer.groups):  # an error: it may have moved
+            self._coordinator = None
             return None
         return [
             Member(member, host.lstrip("/"), _shards(assignment, journal))
@@ -189,6 +221,7 @@ async def follow(options: Mapping[str, Any], *, committed: bool) -> AsyncIterato
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=PARTITION_BYTES,
+            fetch_max_wait_ms=ANSWER_WAIT_MS,
         ) as client,
     ):
         with answered(options):

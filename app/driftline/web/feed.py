@@ -23,6 +23,7 @@ from driftline.config import Settings
 from driftline.core.error import DriftlineError, InvariantError, UnreachableError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name
+from driftline.engine.fullness import FULL
 from driftline.engine.trust import name_of
 from driftline.kafka.client import client_options
 from driftline.kafka.follow import Follower, Member, Seen, follow
@@ -43,9 +44,10 @@ LOOK_EVERY_S = 2.0  # at ends, scores and members
 ANSWER_S = 8.0  # how long an answer to that is waited for
 TURN_S = 0.002  # how long records are taken in at a stretch
 REST_S = 0.002  # and then, in history, the engine's turn
-FEW = 100
-PAUSE_S = 0.2  # between two looks at what comes: the pages are written to once a second
+ANSWERS_MAX = 25  # of the broker, until what comes is left for the next look
+PAUSE_S = 0.8  # between two looks at what comes: the pages are written to once a second
 NOTED = b'"note":'  # what an entry with numbers has in it
+SLOW = 2.0
 RETRY_S = 1.0
 LINGER_S = 60.0  # how long it goes on when no one looks any more
 
@@ -84,6 +86,12 @@ class BoardFeed:
     def situation(self) -> Situation:
         """What the topics do not say."""
         return Situation(self._clock(), self._away_ms, self.loaded, self._trouble)
+
+    @property
+    def slowness(self) -> float:
+        """How much more rarely than usual pages are written to: a full worker has no time to spare."""
+        notes = (one.note for one in self.board.shards.values())
+        return SLOW if any(note is not None and (note.full or 0.0) >= FULL for note in notes) else 1.0
 
     @property
     def reading(self) -> bool:
@@ -149,10 +157,12 @@ class BoardFeed:
                 if time.monotonic() - looked_s > LOOK_EVERY_S:
                     await self._look_in_time(follower)
                     looked_s, self.loaded = time.monotonic(), True
-                seen = await follower.next()
-                await self._take(board, seen)
-                if len(seen) < FEW:  # they come one by one: a look at each would cost more than what is in it
-                    await asyncio.sleep(PAUSE_S)
+                for _ in range(ANSWERS_MAX):
+                    await self._take(board, await follower.next())
+                    if not await follower.has_more():
+                        break
+                follower.rest()  # records come one by one: a look at each would cost more than what is in it
+                await asyncio.sleep(PAUSE_S * self.slowness)
 
     async def _look_in_time(self, follower: Follower) -> None:
         """Look, within bounds: a request to a broker that is gone is waited for much longer.
@@ -182,7 +192,7 @@ class BoardFeed:
             board.take_members(members, self._clock())
         elif board.workers is None or not board.whole:
             board.take_members([self._ours()], self._clock(), whole=False)
-        await follower.glance(SCORES_BACK)
+        follower.glance(SCORES_BACK)
 
     def _ours(self) -> Member:
         """The worker of this page."""

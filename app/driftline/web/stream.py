@@ -1,20 +1,22 @@
-"""Sends the board to the pages that are open: made once a second, sent to each.
+"""Sends the board to the pages that are open: made once a second, sent to each; half as often while a shard is full.
 
-A page gets everything when it connects, then what changes. One that could not keep up gets everything again: nothing
-queues up for it. The cost of a page is the write of bytes that are there.
+A page gets everything when it connects, then what changes; of the marks, which may be many, those that are new. One
+that could not keep up gets everything again: nothing queues up for it. The cost of a page is the write of bytes that
+are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from driftline.core.pipeline import Pipeline
-from driftline.web.curve import rows_of
+from driftline.web.curve import Mark, rows_of
 from driftline.web.feed import BoardFeed
 from driftline.web.view import history, sections
 
@@ -36,6 +38,7 @@ class Stream:
         self._number = 0
         self._change = b""
         self._sent: dict[str, bytes] = {}
+        self._marks: list[Mark] = []  # that were sent
         self._all: bytes | None = None
         self._board: Any = None
         self._ticked = asyncio.Event()
@@ -85,7 +88,7 @@ class Stream:
 
     async def _go_on(self) -> None:
         while self.pages:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(TICK_S * self.feed.slowness)
             self.look()
 
     def look(self) -> None:
@@ -98,6 +101,10 @@ class Stream:
         anew = board is not self._board  # its history is another one
         if not changed and points is None and not anew:
             return
+        marks = list(board.marks)
+        if "marks" in changed:
+            changed["marks"] = orjson.Fragment(orjson.dumps(_news(self._marks, marks)))
+        self._marks = marks
         self._sent, self._board, self._all = made, board, None
         self._number += 2 if anew else 1  # after a leap, everything is sent
         self._change = _frame(
@@ -112,6 +119,23 @@ class Stream:
             now_ms = self.feed.situation().now_ms
             self._all = _frame("all", {"now_ms": now_ms, **parts, "points": rows_of(history(self.feed.board))})
         return self._all
+
+
+def _news(old: Sequence[Mark], new: Sequence[Mark]) -> dict[str, Any]:
+    """Marks as what stays of the old ones, by their places from and to, and what follows."""
+    places = {id(mark): place for place, mark in enumerate(old)}
+    kept: list[list[int]] = []
+    count = 0
+    for mark in new:
+        place = places.get(id(mark))
+        if place is None:
+            break
+        if kept and kept[-1][1] == place:
+            kept[-1][1] = place + 1
+        else:
+            kept.append([place, place + 1])
+        count += 1
+    return {"kept": kept, "more": [msgspec.to_builtins(mark) for mark in new[count:]]}
 
 
 def _frame(event: str, document: dict[str, Any]) -> bytes:

@@ -80,6 +80,7 @@ function take(event, anew) {
   state.skew = document.now_ms - Date.now();
   state.heard = document.now_ms;
   if (document.points) takePoints(document.points, anew);
+  if (document.marks && !Array.isArray(document.marks)) document.marks = [...document.marks.kept.flatMap(([from, to]) => time.marks.slice(from, to)), ...document.marks.more];
   if (document.marks) time.marks = document.marks;
   for (const name of ["shards", "workers", "kpis", "numbers", "episodes", "reviews", "scores", "versions", "marks", "verdict"]) if (document[name]) show[name](document[name]);
   if (document.points || document.marks) draw();
