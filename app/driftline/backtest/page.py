@@ -259,7 +259,7 @@ def _confusion(one: CandidateReport) -> tuple[list[str], list[tuple[str, list[tu
         cells = []
         for name in predictions:
             n = counts.get((label, name), 0)
-            shade = f"rgba({'0,114,178' if name == label else '213,94,0'},{0.45 * n / total:.2f})"
+            shade = f"rgba(var(--{'right' if name == label else 'wrong'}),{0.45 * n / total:.2f})"
             cells.append((n, n / total, shade))
         rows.append((label, cells))
     return predictions, rows
@@ -299,7 +299,19 @@ def _date(time_ms: int) -> str:
 
 def _counts(one: CandidateReport) -> str:
     shown = {**one.counts, "pending": one.pending}
-    return ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in shown.items() if count)
+    return ", ".join(
+        f"{count:,} {_COUNTED.get(what, what.replace('_', ' '))}" for what, count in shown.items() if count
+    )
+
+
+_COUNTED = {
+    "quarantine_opened": "bursts of suspect labels",
+    "quarantine_held": "labels held back",
+    "quarantine_undone": "learned labels taken back",
+    "quarantine_released": "held labels released",
+    "quarantine_dropped": "held labels dropped",
+    "quarantine_withdrawn": "held labels withdrawn",
+}
 
 
 def _when(report: Report, time_ms: int | None) -> str:
