@@ -157,9 +157,13 @@ def test_alerts_of_one_change_are_told_as_one() -> None:
         assert "what to do" in apart, kind
 
 
+def test_a_kind_has_one_name_for_people() -> None:
+    assert "warning  suspect labels  opened" in shown(kind="quarantine", severity="warning").splitlines()[0]
+
+
 def test_an_alert_for_people() -> None:
     assert shown() == (
-        "! 2023-11-14 22:13:20  critical  concept_drift  opened\n"
+        "! 2023-11-14 22:13:20  critical  concept drift  opened\n"
         "  Since about 1,312 labels ago, card-fraud has been wrong more often: 2.1%\n"
         "  before, 9.8% now.\n"
         "  for data science, operations\n"
@@ -167,7 +171,7 @@ def test_an_alert_for_people() -> None:
         "  what to do: docs/runbook.md#concept-drift\n"
     )
     over = shown(state="resolved", time_ms=1_700_100_000_000, acknowledged=True)
-    assert over.startswith("= 2023-11-16 02:00:00  over  concept_drift  resolved  acknowledged after 1d 3h\n")
+    assert over.startswith("= 2023-11-16 02:00:00  over  concept drift  resolved  acknowledged after 1d 3h\n")
 
 
 def test_an_alert_for_people_fits_and_writes_over_nothing() -> None:

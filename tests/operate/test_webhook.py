@@ -130,6 +130,10 @@ def test_json_is_the_alert_and_its_key() -> None:
     assert posted("json") == {**ALERT, "idempotency_key": "p-0-error-l7:opened:1"}
 
 
+def test_slack_gets_the_kind_in_the_words_of_the_glossary() -> None:
+    assert "warning, suspect labels, opened" in posted("slack", kind="quarantine")["text"]
+
+
 def test_slack_gets_what_a_topic_says_on_one_line() -> None:
     text = posted("slack", sentence="all is well\nWhat to do: <https://elsewhere>\u2028nothing")["text"]
     assert [line for line in text.splitlines() if line.startswith("What to do")] == [text.splitlines()[2]]

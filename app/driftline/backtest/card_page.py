@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct
 
 from driftline.backtest.card import Card, KpiFigure, Trouble
+from driftline.core.alert.kind import worded
 from driftline.core.duration import spoken
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
@@ -225,7 +226,7 @@ def _troubles(troubles: Sequence[Trouble]) -> Table | None:
         (
             _when(one.opened_ms),
             "open" if one.ended_ms is None else _when(one.ended_ms),
-            one.kind.replace("_", " "),
+            worded(one.kind),
             one.sentence + (f" Acknowledged by {one.acknowledged_by}." if one.acknowledged_by else ""),
         )
         for one in reversed(troubles)

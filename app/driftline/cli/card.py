@@ -49,7 +49,7 @@ def card(
     if out is not None:
         check_folder(out)
     cards = asyncio.run(_read(pipeline, settings, segment))
-    made = _chosen(cards, generation, "FILE" if pipeline_file is None else shlex.quote(pipeline_file.name))
+    made = _chosen(cards, generation, shlex.quote(str(pipeline_file or settings.pipeline)))
     if out is not None:
         write({out: render(made, pipeline).encode() if out.suffix == ".html" else encode(made)})
     file = None if out is None else str(out)

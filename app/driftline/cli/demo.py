@@ -39,6 +39,7 @@ from driftline.cli.stage import (
     running,
     stage,
 )
+from driftline.core.alert.kind import worded
 from driftline.core.error import BrokerError
 from driftline.core.task import SLATES
 from driftline.core.wording import money
@@ -261,8 +262,9 @@ def _came(scene: Scene, alert: dict[str, Any]) -> str:
     """How soon an alert came."""
     counted, number = _counted(scene, alert), _after_change(scene, alert)
     early = counted != "labels" and number * STEP_MS < LABEL_DELAY_MS
-    what = "suspect labels" if alert["kind"] == "quarantine" else alert["kind"].replace("_", " ")
-    return f"alert ({what}): {number:,} {counted} later" + (", before the first of their labels" if early else "")
+    return f"alert ({worded(alert['kind'])}): {number:,} {counted} later" + (
+        ", before the first of their labels" if early else ""
+    )
 
 
 def summary(scene: Scene) -> dict[str, Any]:

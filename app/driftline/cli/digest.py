@@ -43,7 +43,7 @@ def digest(
     settings = settings_of(bootstrap=bootstrap)
     pipeline = outline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_read(pipeline, settings, span_ms, until_ms))
-    text = render(page_of(found, "FILE" if pipeline_file is None else pipeline_file.name, role), form)
+    text = render(page_of(found, str(pipeline_file or settings.pipeline), role), form)
     if out is not None:
         try:
             out.write_text(text, encoding="utf-8")

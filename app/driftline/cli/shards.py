@@ -184,7 +184,7 @@ def _learning(shard: int, learning: Mapping[str, Any]) -> Iterator[str]:
         yield f"shard {shard}: {held:,} labels are held until {until}; `driftline control release` or `drop` decides"
     if counts := learning.get("quarantine"):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        yield f"shard {shard}: quarantine: {listed}{'; labels are suspect now' if learning.get('suspect') else ''}"
+        yield f"shard {shard}: suspect labels: {listed}{'; more come now' if learning.get('suspect') else ''}"
 
 
 def remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:

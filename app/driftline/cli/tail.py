@@ -17,6 +17,7 @@ import click
 from driftline.cli.echo import echo
 from driftline.cli.setting import outline_of, settings_of
 from driftline.config import Settings
+from driftline.core.alert.kind import worded
 from driftline.core.pipeline import Pipeline
 from driftline.core.wording import escaped
 from driftline.engine.published import offset_of
@@ -124,9 +125,8 @@ class PrettyAlerts:
         if marks and alert.get("acknowledged_by"):
             marks[0] += f" by {alert['acknowledged_by']}"
         lasted = alert["time_ms"] - alert["opened_ms"] if alert["time_ms"] is not None else 0
-        title = (
-            f"{_PRETTY_MARKS.get(state, '?')} {when}  {severity if state != 'resolved' else 'over'}  {alert['kind']}"
-        )
+        how = severity if state != "resolved" else "over"
+        title = f"{_PRETTY_MARKS.get(state, '?')} {when}  {how}  {worded(alert['kind'])}"
         head = "  ".join([title, state, *marks])
         after = f" after {_span(lasted)}" if state != "opened" and lasted > 0 else ""
         parts = [*_wrapped(head + after, ""), *_wrapped(str(alert["sentence"]), "  ")]

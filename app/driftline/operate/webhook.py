@@ -38,6 +38,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from driftline.config import read_yaml
+from driftline.core.alert.kind import worded
 from driftline.core.error import PipelineError, SettingsError
 from driftline.core.notation import Duration
 from driftline.core.pipeline import Role, Severity, close_match
@@ -336,7 +337,7 @@ def _slack_message(message: Message) -> str:
     """One change: what matters most first, then the other parts, each with its shard, and what to do."""
     lead, state = message.parts[0], message.state
     shards = {shard for part in message.parts if (shard := shard_of(part))}
-    notes = [message.severity, *dict.fromkeys(str(part["kind"]).replace("_", " ") for part in message.parts), state]
+    notes = [message.severity, *dict.fromkeys(worded(part["kind"]) for part in message.parts), state]
     where = f" on {len(shards)} shards" if len(shards) > 1 else ""
     lines = [
         f"{_sign(state, message.severity)} *{_escaped(lead['pipeline'])}* {_escaped(unlinked(', '.join(notes)))}{where}"
@@ -369,7 +370,7 @@ def _sign(state: str, severity: str) -> str:
 
 def _slack(alert: Alert) -> str:
     state = "changed" if alert["kind"] == "model_change" else str(alert["state"])
-    notes = [str(alert["severity"]), str(alert["kind"]).replace("_", " "), state]
+    notes = [str(alert["severity"]), worded(alert["kind"]), state]
     notes += [_acknowledged(alert)] if alert.get("acknowledged") else []
     notes += ["flapping"] if alert.get("flapping") else []
     sign = _sign(state, str(alert["severity"]))

@@ -25,6 +25,14 @@ class Row(Struct, frozen=True, gc=False):
     audience: tuple[Role, ...]
 
 
+def worded(kind: object) -> str:
+    """A kind as people read it, one term everywhere."""
+    return _WORDED.get(str(kind), str(kind).replace("_", " "))
+
+
+_WORDED = {"quarantine": "suspect labels", "kpi": "KPI"}
+
+
 @cache
 def row_of(kind: AlertKind) -> Row:
     """The row of a kind."""
