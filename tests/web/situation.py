@@ -1,7 +1,7 @@
 """Situations that people meet on the page, made on the embedded broker: what is sent, and what then happens.
 
     python -m tests.web.situation drift                      the page to look at, until Ctrl-C
-    python -m tests.web.situation guard --pictures FOLDER    its pictures in three widths, light and dark
+    python -m tests.web.situation guard --pictures FOLDER    its pictures: each role, four widths, light and dark
 
 Each begins with some thousand card payments as fast as they are scored, and goes on with a few a second.
 """
@@ -43,7 +43,7 @@ guard:
   range: {max: 0.95, action: hold}
   hold: {wait: 6h, then: withhold}
 """
-WIDTHS = (390, 1366, 2560)
+WIDTHS = (390, 768, 1366, 2560)
 ROLES = ("everyone", "operations", "data_science", "domain_expert")
 
 
@@ -168,16 +168,13 @@ async def _pictures(scene: Scene, name: str, folder: Path) -> None:
         await page.until("state.numbers && state.verdict.level !== 'waiting'", WITHIN_S)
         await scene.happen(name)
         await until_shown(page, name)
-        for width in WIDTHS:
-            for dark in (False, True):
-                await page.resize(width, 900, dark=dark)
-                await asyncio.sleep(0.5)
-                await page.picture(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
-        await page.resize(1366, 900)
-        for role in ROLES[1:]:
+        for role in ROLES:
             await page.value(f"document.querySelector('#roles input[value={role}]').click()")
-            await asyncio.sleep(0.5)
-            await page.picture(folder / f"{name}-{role}.png")
+            for width in WIDTHS:
+                for dark in (False, True):
+                    await page.resize(width, 900, dark=dark)
+                    await asyncio.sleep(0.5)
+                    await page.picture(folder / f"{name}-{role}-{width}-{'dark' if dark else 'light'}.png")
 
 
 async def _play(name: str, pictures: Path | None) -> None:

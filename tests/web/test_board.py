@@ -320,7 +320,7 @@ def test_what_changes_between_notes_is_marked() -> None:
         ("model", "Generation 2 of the model follows 1: its last good copy, because the model had no finite answer"),
         ("drift", "Loss rose"),
         ("model", "Learning was frozen"),
-        ("guard", "The guard acted on 2 predictions: 2 clipped by range"),
+        ("guard", "The guard acted on 2 predictions: 2 clipped (out of range)"),
     ]
 
 
@@ -376,7 +376,7 @@ def test_trips_in_a_row_are_one_mark() -> None:
         guard = {"tripped": {"range clip": count}, "instead": {"last_good": count - 1}}
         there.take_entry(0, NOW_MS + count, note(guard=guard))
     (mark,) = there.marks
-    assert mark.text == "The guard acted on 3 predictions: 3 clipped by range; 2 served last good instead"
+    assert mark.text == "The guard acted on 3 predictions: 3 clipped (out of range); 2 served last good instead"
 
 
 @pytest.mark.parametrize(
@@ -472,6 +472,17 @@ def test_who_acknowledged_an_alert_is_said_and_it_asks_for_nothing_more() -> Non
     there.take_alert(0, NOW_MS, alert(acknowledged=True, acknowledged_by="ana"))
     assert look(there).done[-1] == "ana acknowledged it."
     assert not look(there).steps
+
+
+def test_someone_who_cannot_do_a_step_is_asked_for_what_they_can() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(kind="concept_drift"))
+    (step,) = look(there).steps
+    assert step.text.startswith("Ask a domain expert")
+    assert step.own["domain_expert"].startswith("Say what changed around then")
+    (outage,) = verdict_of(board(), Situation(NOW_MS, away_ms=NOW_MS)).steps
+    assert outage.own["domain_expert"].startswith("Tell the operator")
+    assert "operations" not in outage.own
 
 
 def test_every_kind_of_alert_and_every_fault_has_a_section_of_the_runbook() -> None:

@@ -24,10 +24,12 @@ class Step(Struct, frozen=True):
 
     Args:
         section: of the runbook; empty where it has none.
+        own: by role, what is for it to do instead.
     """
 
     text: str
     section: str = ""
+    own: Mapping[str, str] = {}
 
 
 Steps: TypeAlias = Mapping[str, str]
@@ -44,9 +46,17 @@ _BY_KIND: Final[Steps] = {
     "model_failure": "Look at the inputs that the model raised at; fix the model in the pipeline file.",
     "model_change": "Watch the metric of the latest labels: it should improve from here on.",
     "throughput": "Check the producer of the events.",
-    "guard": "Look for a fault in the data first, then for a model that has diverged.",
+    "guard": "Look for a fault in the data first (a unit, a default, a new client?), then for a model gone wrong.",
     "kpi": "See which segment it comes from, and look for a drift that explains it.",
     "quarantine": "Look at some of the labels: are they wrong, or has the world changed?",
+}
+
+
+_OWN: Final[Mapping[str, Mapping[str, str]]] = {
+    "concept_drift": {
+        "domain_expert": "Say what changed around then (a product, a price, a rule, other customers?), and check that "
+        "the labels are right."
+    },
 }
 
 
@@ -58,7 +68,7 @@ def steps_of(findings: Iterable[Step | None], episodes: Sequence[Episode]) -> li
         episodes: open ones, the worst first.
     """
     asked = (
-        Step(_BY_KIND[kind], kind.replace("_", "-"))
+        Step(_BY_KIND[kind], kind.replace("_", "-"), _OWN.get(kind, {}))
         for one in episodes
         if (kind := one.alert.kind) in _BY_KIND and not one.alert.acknowledged
     )
@@ -71,7 +81,7 @@ def done_of(board: Board, episodes: Sequence[Episode]) -> list[str]:
     if not episodes:
         return []
     since_ms = min(one.opened_wall_ms for one in episodes) - BEFORE_MS
-    found = [*_models(board, since_ms), *_guard(board, since_ms), *_learning(board)]
+    found = [*_guard(board, since_ms), *_models(board, since_ms), *_learning(board)]
     by = list(dict.fromkeys(cut(one.alert.acknowledged_by, 100) for one in episodes if one.alert.acknowledged_by))
     if by:
         found.append(f"{' and '.join(by)} acknowledged {'it' if len(episodes) == 1 else 'alerts'}.")

@@ -17,6 +17,15 @@ from driftline.web.record import NAME_MAX, Guard, Note, cut
 NAMES_SHOWN = 4
 _BETTER = ("error drift fall",)  # what the detector of the error finds where the model improves
 _ACTIONS = {"hold": "held", "clip": "clipped", "flag": "flagged", "fallback": "replaced"}  # others as they are
+_WHY = {
+    "range": "out of range",
+    "step": "too big a jump",
+    "width": "too wide an interval",
+    "unfamiliar": "unfamiliar input",
+    "untrained": "untrained model",
+    "share": "too many positives",
+    "distribution": "unusual predictions",
+}
 _SURE = {"warning": " (a warning)", "calm": " (a warning that is over)"}
 _CAUSES = (
     ("control_load", "load", "loaded by command"),
@@ -128,10 +137,11 @@ def trips_between(old: Guard | None, new: Guard | None) -> tuple[int, str]:
 
 
 def _stopped(trip: str) -> str:
-    """A rung and its action, in words: `range hold` is `held by range`."""
+    """A rung and its action, in words: `range hold` is `held (out of range)`."""
     rung, _, action = trip.partition(" ")
     did = _ACTIONS.get(action, action)
-    return f"{did} by {rung}" if did else rung
+    why = _WHY.get(rung, rung)
+    return f"{did} ({why})" if did else why
 
 
 def _moved(name: str) -> str:

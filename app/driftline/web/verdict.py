@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from driftline.core.timestamp import written
 from driftline.core.wording import percent
 from driftline.engine.fullness import FULL
 from driftline.web.advice import Step, done_of, steps_of
@@ -85,13 +86,18 @@ _RULE = Step(
     "quarantine",
 )
 _UNFREEZE = Step("`driftline control -p FILE unfreeze` lets it learn again.", "learning-frozen")
+_OTHERS = ("data_science", "domain_expert")
+_TELL = dict.fromkeys(_OTHERS, "Tell the operator.")
+_OUTAGE = dict.fromkeys(
+    _OTHERS, "Tell the operator: Kafka or the network must come back; the workers resume by themselves."
+)
 _RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
 
 
 def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     if situation.away_ms is not None:
         text = "Kafka does not answer. Nothing is scored until it does, and nothing is lost; the figures below are old."
-        step = Step("Bring Kafka or the network back; the workers resume by themselves.", "kafka-unavailable")
+        step = Step("Bring Kafka or the network back; the workers resume by themselves.", "kafka-unavailable", _OUTAGE)
         yield Finding("bad", text, situation.away_ms, "workers", step)
     elif situation.trouble:
         yield Finding("bad", f"The topics cannot be read: {situation.trouble}", None, "workers")
@@ -106,7 +112,8 @@ def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
     yield from _shards(board, situation.now_ms)
     if board.reviews:
         waiting = f"{len(board.reviews):,} prediction{'s wait' if len(board.reviews) > 1 else ' waits'}"
-        step = Step("Decide on the held predictions before their deadline.", "reviews-wait")
+        due = written(min(one.deadline_ms for one in board.reviews.values()), "%Y-%m-%d %H:%M")
+        step = Step(f"Decide on the held predictions: the first is due at {due} event time.", "reviews-wait")
         yield Finding("warning", f"{waiting} for a decision.", None, "reviews", step)
 
 
@@ -119,17 +126,17 @@ def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
         owned = {number for one in here for number in one.shards}
         alone = [number for number in board.shards if number not in owned]
         if not here:
-            text, step = "No worker is running: nothing is scored.", Step("Start a worker.", "no-worker")
+            text, step = "No worker is running: nothing is scored.", Step("Start a worker.", "no-worker", _TELL)
             yield Finding("bad", text, max(gone, default=None), "workers", step)
         elif alone:
             text = f"{_named(alone)} no worker: {'their' if len(alone) > 1 else 'its'} events wait."
-            step = Step("Wait a minute for another worker to take over; otherwise, start one.", "no-worker")
+            step = Step("Wait a minute for another worker to take over; otherwise, start one.", "no-worker", _TELL)
             yield Finding("bad", text, max(gone, default=None), "workers", step)
     for shard in board.shards.values():
         behind = sum(shard.behind.values())
         if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
             text = f"Shard {shard.number} is stuck, with {behind:,} records to read."
-            step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready")
+            step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready", _TELL)
             yield Finding("bad", text, shard.moved_ms, "workers", step)
 
 
@@ -182,7 +189,7 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
             continue
         if note.full is not None and note.full >= FULL:
             text = f"Shard {shard.number} is {percent(min(note.full, 1.0))} full and will fall behind."
-            step = Step("Give its worker a core of its own, or simplify the model.", "shard-full")
+            step = Step("Give its worker a core of its own, or simplify the model.", "shard-full", _TELL)
             yield Finding("warning", text, None, "workers", step)
         if note.frozen:
             text, step = f"Shard {shard.number} is frozen: it scores, but does not learn.", _UNFREEZE

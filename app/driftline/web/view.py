@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from driftline.core.alert.kind import worded
 from driftline.core.pipeline import Pipeline
+from driftline.core.task import task_of
 from driftline.web.board import CRITICAL, ONCE, Board, Episode, Shard, Worker
 from driftline.web.change import Version
 from driftline.web.curve import Point
@@ -57,6 +59,7 @@ def history(board: Board) -> Iterable[Point]:
 
 def about(pipeline: Pipeline, *, actions: bool, explains: bool, version: str) -> dict[str, Any]:
     """What does not change while a worker runs."""
+    metrics = task_of(pipeline.task).measure.metrics
     return {
         "pipeline": pipeline.name,
         "task": pipeline.task,
@@ -67,6 +70,7 @@ def about(pipeline: Pipeline, *, actions: bool, explains: bool, version: str) ->
         "topics": {"events": pipeline.topics.events, "labels": pipeline.topics.labels},
         "actions": actions,
         "explains": explains,
+        "better": {one.name: "higher" if one.better > 0 else "lower" for one in metrics if one.better},
         "version": version,
     }
 
@@ -176,6 +180,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "shard": episode.shard,
         "state": "reported" if alert.kind == ONCE and not episode.is_open else episode.state,
         "kind": cut(alert.kind, NAME_MAX),
+        "what": cut(worded(alert.kind), NAME_MAX),
         "severity": cut(alert.severity, NAME_MAX),
         "audience": [cut(role, NAME_MAX) for role in alert.audience[:NAMES_MAX]],
         "sentence": cut(alert.sentence),

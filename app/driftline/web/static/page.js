@@ -19,6 +19,8 @@ function draw() {
   const name = $("metric-name").value;
   const place = $("metric-span").value === "window" && points.some(point => name in point[3]) ? 3 : 4;
   time.range = $("range").value;
+  const better = state.about.better?.[name];
+  setText($("metric-title"), `How good the predictions are${name ? `: ${name}${better ? ` (${better} is better)` : ""}` : ""}`);
   metric.draw(name || (state.about.labelled ? "the metric" : ""), linesByShard(point => point[place][name]), shownNumber, {times: points.map(point => point[1])});
   const load = Object.keys(LOAD).filter(one => points.some(point => one in point[5]));
   options($("labels-name"), load, one => LOAD[one][0]);
@@ -51,7 +53,7 @@ function play(role) {
   for (const card of shown) card.toggleAttribute("data-last", card === last);  // it fills its row, however many columns there are
   for (const columns of [2, 3, 4]) $("cards").dataset[`of${columns}`] = (shown.length + 1) % columns;
   focused?.focus?.();
-  for (const name of ["episodes", "marks", "numbers"]) if (state[name]) show[name](state[name]);
+  for (const name of ["verdict", "episodes", "marks", "numbers"]) if (state[name]) show[name](state[name]);
   for (const chart of Object.values(charts)) chart.resize();
 }
 
@@ -111,9 +113,9 @@ async function begin() {
   if (!answer?.ok) { lose(); setTimeout(begin, 3000); return; }
   state.about = await answer.json();
   setText($("pipeline"), state.about.pipeline);
-  setText($("task"), words(state.about.task));
+  setText($("task"), TASKS[state.about.task] ?? words(state.about.task));
   setText($("version"), `Driftline ${state.about.version}.`);
-  setText($("token-note"), state.about.actions ? "Actions need the token of DRIFTLINE_WEB_TOKEN." : "This page shows and changes nothing: no DRIFTLINE_WEB_TOKEN is set.");
+  setText($("token-note"), state.about.actions ? "Actions need the token of DRIFTLINE_WEB_TOKEN." : "To be read only: actions need DRIFTLINE_WEB_TOKEN, which is not set.");
   $("token-form").hidden = !state.about.actions;
   $("by").value = sessionStorage.getItem("by") ?? "";
   play(document.querySelector("#roles input:checked").value);

@@ -68,7 +68,8 @@ const percent = value => isThere(value) ? `${(100 * value).toFixed(value > 0 && 
 const count = value => value.toLocaleString("en-US");
 const counted = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 const words = text => text.replaceAll("_", " ");
-const money = (value, unit) => isThere(value) ? `${value.toLocaleString("en-US", {maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0})} ${unit}` : "no estimate";
+const title = text => words(text).replace(/^./, first => first.toUpperCase());
+const money = (value, unit = "") => isThere(value) ? `${value.toLocaleString("en-US", {maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0})} ${unit}`.trim() : "no estimate";
 const compact = value => value.toLocaleString("en-US", {notation: "compact", maximumFractionDigits: 1});
 const known = value => isThere(value) ? value.toLocaleString("en-US", {maximumFractionDigits: value < 10 ? 1 : 0}) : "unknown";
 
@@ -83,6 +84,9 @@ function shownNumber(value) {
   if (value !== 0 && (Math.abs(value) >= 1e7 || Math.abs(value) < 1e-4)) return value.toExponential(3);
   return Math.abs(value) >= 1000 ? value.toLocaleString("en-US", {maximumFractionDigits: 0}) : String(Number(value.toPrecision(4)));
 }
+
+// A probability: as many digits in each row, unless it is tiny.
+function shownShare(value) { return value !== 0 && value < .00005 ? value.toExponential(1) : value.toFixed(4); }
 
 function shownTime(time) {
   const date = new Date(time);

@@ -4,8 +4,10 @@
 const LEVELS = {good: "Well", warning: "Attention", bad: "Trouble", waiting: "Wait"};
 const GUARD = {served: "as predicted", flagged: "flagged", clipped: "clipped", fallback: "fallback", withheld: "withheld", held: "held for a decision", approved: "approved", edited: "edited", refused: "refused", overdue: "not decided in time"};
 const KINDS = {alert: "Alert", resolved: "Over", drift: "Drift", better: "Better", model: "Model", guard: "Guard", command: "Command", worker: "Worker", kafka: "Kafka"};
-const ALERT_KINDS = {quarantine: "suspect labels", kpi: "KPI"};
 const CAUSES = {first: "begun", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
+const TASKS = {binary: "binary classification", multiclass: "classification", anomaly: "anomaly detection", forecast: "forecasts", recommend: "recommendations"};
+const RUNGS = {range: "out of range", step: "too big a jump", width: "too wide an interval", unfamiliar: "unfamiliar input", untrained: "untrained model", share: "too many positives", distribution: "unusual predictions"};
+const LOST = {text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: "", own: {domain_expert: "Tell the operator that the worker behind this page is down."}};
 const PARTS = {known: "known", assumed: "assumed", waiting: "estimated, labels may come", expired: "estimated, no label came"};
 const BRIEF = {known: "known", assumed: "assumed", waiting: "estimated", expired: "est., none came"};
 const LOAD = {
@@ -40,12 +42,13 @@ const show = {
     document.title = `${LEVELS[level] ?? level}: ${state.about.pipeline ?? "Driftline"}`;
     fill($("also"), lost ? [] : verdict.also.slice(0, 6), one => one.text, one => make("li", {}, one.text, one.since_ms ? ` (since ${moment(one.since_ms)})` : ""));
     const done = lost ? [] : verdict.done;
-    const steps = lost ? [{text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: ""}] : verdict.steps;
+    const steps = lost ? [LOST] : level === "good" && !verdict.steps.length ? [{text: "Nothing.", section: ""}] : verdict.steps;
     $("done-part").hidden = !done.length;
     setText($("done-title"), level === "good" ? "Before" : "What was done");
     fill($("done"), done, text => text, text => make("li", {}, text));
     $("steps-part").hidden = !steps.length;
-    fill($("steps"), steps, one => one.text, one => make("li", {}, ...coded(one.text), one.section ? " " : "", one.section ? make("a", {href: `/runbook#${one.section}`, target: "_blank"}, "More in the runbook") : null));
+    $("steps").classList.toggle("one", steps.length < 2);
+    fill($("steps"), steps, one => `${one.text} ${state.role}`, one => make("li", {}, ...coded(one.own?.[state.role] ?? one.text), one.section ? " " : "", one.section ? make("a", {href: `/runbook#${one.section}`, target: "_blank", "aria-label": `More in the runbook: ${one.section.replaceAll("-", " ")}`}, "More in the runbook") : null));
     tick();
   },
 
@@ -81,8 +84,8 @@ const show = {
     if ($("hold").checked || $("scores-list").contains(document.activeElement)) return;
     fill($("scores-list"), scores, one => one.output_id + one.guard, one => make("tr", {},
       make("th", {class: "id", scope: "row"}, String(one.event_id)),
-      number(shownNumber(one.probability ?? one.prediction), one.decision === true ? " yes" : one.decision === false ? " no" : ""),
-      make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => trip.rung).join(", ")})` : ""),
+      number(isThere(one.probability) ? shownShare(one.probability) : shownNumber(one.prediction), one.decision === true ? " yes" : one.decision === false ? " no" : ""),
+      make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => RUNGS[trip.rung] ?? trip.rung).join(", ")})` : ""),
       make("td", {class: "t"}, shownTime(one.time_ms)),
       make("td", {}, make("button", {type: "button", "aria-label": `Explain the score of ${one.event_id}`, onclick: () => explain(one)}, "Explain"))));
     if (!scores.length) $("scores-list").replaceChildren(make("tr", {}, make("td", {colspan: 5, class: "dim"}, "No data: no score was read yet.")));
@@ -94,8 +97,8 @@ const show = {
 
   versions(versions) {
     state.versions = versions;
-    $("versions-head").replaceChildren(heads("Generation", "What made it", "Shard", ">Had learned", "Since (event time)"));
-    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text), String(one.shard), number(isThere(one.learned) ? count(one.learned) : "-"), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
+    $("versions-head").replaceChildren(heads("Generation", "What made it", "Since (event time)"));
+    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text, make("div", {class: "meta"}, [(state.shards ?? []).length > 1 ? `shard ${one.shard}` : "", isThere(one.learned) ? `had learned ${counted(one.learned, "label")} then` : ""].filter(Boolean).join("; "))), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
   },
 
   kpis(kpis) {
@@ -104,11 +107,11 @@ const show = {
     const kpi = kpis.find(one => one.name === $("kpi-name").value);
     if (!kpi) return;
     const unit = kpi.unit, parts = Object.keys(PARTS).filter(part => part === "known" || kpi.total[part][0]);
-    setText($("kpi-title"), `${words(kpi.name)} (${kpi.better} is better)`);
+    setText($("kpi-title"), `${title(kpi.name)} in ${unit} (${kpi.better} is better)`);
     fill($("kpi-figures"), parts, part => part + JSON.stringify(kpi.total[part]), part => make("div", {class: part}, make("dt", {}, PARTS[part]), make("dd", {}, money(kpi.total[part][1], unit), make("small", {}, counted(kpi.total[part][0], "event")))));
     const bounds = ["target", "limit"].filter(bound => isThere(kpi.bounds[bound])).map(bound => `${bound} ${money(kpi.bounds[bound], unit)}`);
     setText($("kpi-spans-caption"), `By ${span(kpi.span_ms)} of event time${bounds.length ? `; ${bounds.join(", ")}${kpi.judged ? "" : " of each shard"}` : ""}`);
-    const cells = one => parts.map(part => number(one[part][0] ? money(one[part][1], unit) : "-"));
+    const cells = one => parts.map(part => number(one[part][0] ? money(one[part][1]) : "-"));  // the title has the unit
     $("kpi-spans-head").replaceChildren(heads("From", ...parts.map(part => `>${BRIEF[part]}`), "Labels"));
     fill($("kpi-spans"), [...kpi.spans].reverse(), one => String(one.start_ms), one => row(shownTime(one.start_ms).slice(0, kpi.span_ms % 86400e3 ? 16 : 10), ...cells(one), !one.ended ? "still to come" : one.waiting[0] ? "judged; some still to come" : "all in"));
     $("kpi-by").hidden = !kpi.segments.length;
@@ -146,7 +149,7 @@ function showWorkers() {
       make("td", {}, full === null ? "no data" : make("meter", {min: 0, max: 1, high: .8, value: full, "aria-label": `Shard ${one.number} full`}), full === null ? "" : ` ${percent(full)}`),
       number(known(isOld() ? null : one.behind)),
       number(known(isOld() ? null : one.events_s)),
-      number(known(isOld() ? null : one.labels_s)),
+      make("td", {class: "n t"}, known(isOld() ? null : one.labels_s)),
       make("td", {class: "t"}, isThere(one.moved_ms) ? moment(one.moved_ms) : "never"),
       make("td", {"data-owner": one.number}));
   });
@@ -182,8 +185,8 @@ function showFigures() {
     waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
     model: ["Model generation", generations.join(", ") || "no data", generations.length > 1 ? "shards differ" : ""],
     held: state.about.holds && ["Held to decide", known(numbers.held), ""],
-    kpi: kpi && [`${words(kpi.name)}, known`, money(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
-    estimate: kpi && [`${words(kpi.name)}, estimated`, money(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
+    kpi: kpi && [`${title(kpi.name)}, known`, money(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
+    estimate: kpi && [`${title(kpi.name)}, estimated`, money(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
     time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
   };
   const figures = FIGURES[state.role ?? "everyone"].map(name => every[name]).filter(Boolean);
@@ -204,7 +207,7 @@ function showServing() {
 function episode(one) {
   const open = isOpen(one);
   const tag = open ? one.severity : one.state === "resolved" ? "good" : "over";
-  const note = [ALERT_KINDS[one.kind] ?? words(one.kind), `shard ${one.shard}`, `opened ${shownTime(one.opened_ms)} event time`, open ? "" : `${one.state} ${moment(one.wall_ms)}`, one.acknowledged ? `acknowledged${one.acknowledged_by ? ` by ${one.acknowledged_by}` : ""}` : "", one.silenced ? "silenced" : "", one.flapping ? "comes and goes" : ""].filter(Boolean).join(" · ");
+  const note = [one.what, `shard ${one.shard}`, `opened ${shownTime(one.opened_ms)} event time`, open ? "" : `${one.state} ${moment(one.wall_ms)}`, one.acknowledged ? `acknowledged${one.acknowledged_by ? ` by ${one.acknowledged_by}` : ""}` : "", one.silenced ? "silenced" : "", one.flapping ? "comes and goes" : ""].filter(Boolean).join(" · ");
   const evidence = Object.entries(one.evidence);
   return make("li", {class: open ? "" : "past"},
     make("span", {class: `tag ${tag}`}, open ? one.severity : one.state), one.opening,
@@ -227,11 +230,11 @@ function link(address) {  // an alert may name any address: only these are follo
 
 function review(one) {
   const trip = one.tripped[one.tripped.length - 1] ?? {};
-  const beyond = typeof trip.limit === "number" && typeof trip.excess === "number" ? `, ${shownNumber(Math.abs(trip.excess))} ${trip.excess < 0 ? "below" : "above"} ${shownNumber(trip.limit)}` : "";
+  const beyond = typeof trip.limit === "number" && typeof trip.excess === "number" ? `, ${shownNumber(Number(trip.excess.toPrecision(2)) * Math.sign(trip.excess))} ${trip.excess < 0 ? "below" : "above"} the limit of ${shownNumber(trip.limit)}` : "";
   const value = make("input", {"aria-label": "Another value", placeholder: "another value"}), why = make("input", {"aria-label": "Why", placeholder: "why"});
   const decide = (decision, extra = {}) => event => act(event.target, {command: "review", decision, output_id: one.output_id, why: why.value, ...extra});
   return make("li", {},
-    make("span", {class: "tag warning"}, trip.rung ?? "held"),
+    make("span", {class: "tag warning"}, RUNGS[trip.rung] ?? trip.rung ?? "held"),
     `${one.event_id}: the model predicts ${shownNumber(one.probability ?? one.prediction)}${beyond}${one.last_value !== null ? `; last value of its series ${shownNumber(one.last_value)}` : ""}.`,
     make("div", {class: "meta"}, `If no one decides by ${shownTime(one.deadline_ms)} (event time), ${one.at_deadline === null ? "nothing" : shownNumber(one.at_deadline)} is served${one.instead ? ` (${words(one.instead)})` : ""}.`),
     make("details", {}, make("summary", {}, "What the model saw"), make("table", {}, make("tbody", {}, ...Object.entries(one.features).map(([name, seen]) => row(name, shownNumber(seen)))))),
