@@ -12,10 +12,12 @@ from types import FrameType
 import click
 
 from driftline.cli import main
+from driftline.cli.echo import fall
 
 
 def run() -> None:
     """The command, as a process of its own."""
+    sys.excepthook = fall
     if sys.argv[1:2] == ["worker"]:
         from driftline.operate import log  # only here: other commands should not pay for it
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -10,8 +13,9 @@ from click.testing import CliRunner
 
 from driftline import cli
 from driftline.cli import Commands
-from driftline.cli.echo import echo
+from driftline.cli.echo import echo, show
 from driftline.core.error import InputFileError
+from tests.cli.command import run
 
 HOSTILE = "a\tb\x1b[2Jc\rd\u009b31m\u202e\u2028\x00"
 SHOWN = "a\tb\\u001b[2Jc\\u000dd\\u009b31m\\u202e\\u2028\\u0000"
@@ -42,3 +46,29 @@ def test_nothing_is_printed_otherwise() -> None:
     assert len(modules) > 40
     printing = (" click.echo(", " click.secho(", " print(")
     assert [path.name for path in modules for what in printing if what in path.read_text()] == []
+
+
+@pytest.mark.parametrize("indent", [2, -1])
+def test_halves_of_characters_are_json_too(indent: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a file whose name is no UTF-8."""
+    show({"file": "\udcff\x1b"}, tuple, as_json=True, indent=indent)
+    assert json.loads(capsys.readouterr().out) == {"file": "\udcff\x1b"}
+
+
+def test_an_id_that_is_no_text_is_refused() -> None:
+    found = run("explain", "--event", "a\udcff", "--bootstrap", "127.0.0.1:1")
+    assert found.returncode == 2
+    assert "is not text in UTF-8" in found.stderr
+
+
+def test_so_are_those_of_an_exception_that_nothing_foresaw(tmp_path: Path) -> None:
+    program = f"""
+import driftline.__main__ as command
+def main(**_): raise RuntimeError({HOSTILE!r})
+command.main = main
+command.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"RuntimeError: {SHOWN}" in done.stderr
+    assert "\x1b" not in done.stderr

@@ -332,6 +332,18 @@ async def test_a_score_of_any_partition_is_explained() -> None:
         assert found.outcome is None or found.outcome["event_id"] == event_id
 
 
+@pytest.mark.parametrize("event_id", ['a"b', "a\\b", "\x1b[2J", "a\nb", "\u00e9", "\x7f", "\u2028"])
+async def test_a_score_is_explained_whatever_signs_its_id_has(event_id: str) -> None:
+    """JSON writes some of them otherwise than they are."""
+    chosen = pipeline()
+    cluster = site(chosen, 1, 1)
+    cluster.produce(chosen.topics.events, 0, orjson.dumps({"id": event_id, "x": 1.0, "z": 0.5, "word": "a"}), NOW_MS)
+    await run_through(cluster, chosen)
+    broker = MemoryBroker(cluster, chosen, client="explainer")
+    found = await explain(broker, chosen, Layout(1, cluster.partitions), [0], event_id, NO_KEYS)
+    assert found.served["event_id"] == event_id
+
+
 async def test_time_passes_on_idle_partitions() -> None:
     """A tick ends waits whose events came from several partitions; each outcome lies beside its score."""
     chosen = pipeline(label={"id": "id", "value": "y", "wait": "1h"})

@@ -215,10 +215,11 @@ async def explain(
     Raises:
         InputFileError: there is no score of such an event.
     """
+    wanted = orjson.dumps(event_id).decode()[1:-1]  # as it stands in a record: with its signs escaped
     for partition in partitions:
         scores = [
             (document, source.value or b"")
-            async for document, source in _records(broker, pipeline.topics.scores, partition, event_id)
+            async for document, source in _records(broker, pipeline.topics.scores, partition, wanted)
             if str(document.get("event_id")) == event_id
             and _has_form(document)
             and _cause(pipeline, layout, partition, document) is not None

@@ -7,6 +7,7 @@ A command that has a result prints it through `show`: lines for people, or with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import TracebackType
 
 import click
 
@@ -35,9 +36,25 @@ def show(document: object, lines: Callable[[], Iterable[str]], *, as_json: bool,
         indent: of the document; below 0 it is one line, for a command that goes on.
     """
     if as_json:
-        import msgspec  # only here: help should not wait for it
-
-        echo(msgspec.json.format(msgspec.json.encode(document), indent=indent))
+        echo(_as_json(document, indent))
         return
     for line in lines():
         echo(line)
+
+
+def _as_json(document: object, indent: int) -> bytes | str:
+    import json  # only here: help should not wait for them
+
+    import msgspec
+
+    try:
+        return msgspec.json.format(msgspec.json.encode(document), indent=indent)
+    except UnicodeEncodeError:  # halves of characters, as of a file's name that is no UTF-8, have no other form
+        return json.dumps(msgspec.to_builtins(document), indent=None if indent < 0 else indent)
+
+
+def fall(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Instead of Python's own last words about an exception that nothing foresaw: they may hold text of others."""
+    import traceback  # only here, as above
+
+    echo("".join(traceback.format_exception(kind, error, trace)), err=True, nl=False)

@@ -15,7 +15,7 @@ from driftline.cli.echo import show
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.codec.inputs import layout_of
 from driftline.config import Settings
-from driftline.core.error import TopicError
+from driftline.core.error import InputFileError, TopicError
 from driftline.core.output import SECOND, Unserved
 from driftline.core.pipeline import Pipeline
 from driftline.core.wording import escaped
@@ -35,6 +35,8 @@ def explain_command(
     pipeline_file: Path | None, overrides: tuple[str, ...], bootstrap: str | None, event_id: str, as_json: bool
 ) -> None:
     """What `driftline explain` does."""
+    if any("\ud800" <= sign <= "\udfff" for sign in event_id):
+        raise InputFileError(f"--event {event_id!r} is not text in UTF-8, and no event has such an id")
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
     found = asyncio.run(_explain(pipeline, settings, event_id))
