@@ -15,6 +15,7 @@ from driftline import cli
 from driftline.cli import Commands
 from driftline.cli.echo import echo, show
 from driftline.core.error import InputFileError
+from driftline.operate.stray import STRAYS_MAX
 from tests.cli.command import run
 
 HOSTILE = "a\tb\x1b[2Jc\rd\u009b31m\u202e\u2028\x00"
@@ -46,6 +47,23 @@ def test_nothing_is_printed_otherwise() -> None:
     assert len(modules) > 40
     printing = (" click.echo(", " click.secho(", " print(")
     assert [path.name for path in modules for what in printing if what in path.read_text()] == []
+
+
+def test_so_are_those_of_warnings_and_a_flood_of_them_is_cut() -> None:
+    """As of a snapshot of someone's that is refused, and says what it names."""
+    program = f"""
+import logging
+import driftline.cli as cli
+cli.main(["--help"], standalone_mode=False)
+cli.main.callback()
+for _ in range(1_000):
+    logging.getLogger("driftline.engine.recovery").warning("shard %d: refused: %s", 0, {HOSTILE!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert f"shard 0: refused: {SHOWN}\n" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert len(done.stderr.splitlines()) == STRAYS_MAX
 
 
 @pytest.mark.parametrize("indent", [2, -1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from types import TracebackType
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ import pytest
 from driftline.engine import recovery
 from driftline.operate import log_filter
 from driftline.operate.log_filter import Chatter, Once, Seldom
+from driftline.operate.stray import REPEAT_S, STRAYS_MAX, Strays
 
 Raised: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -74,9 +76,9 @@ def test_services_of_faust_are_left_out_and_their_faults_are_not() -> None:
 def test_a_flood_of_records_that_are_ignored_fills_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may write to the journal could have a line logged for each record, at each recovery."""
     now_s = [1.0]
-    monkeypatch.setattr(log_filter.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
     log_filter.quieten()
-    (strays,) = [one for one in recovery.log.filters if isinstance(one, log_filter.Strays)]
+    (strays,) = [one for one in recovery.log.filters if isinstance(one, Strays)]
     recovery.log.removeFilter(strays)
 
     def told(count: int, shard: int = 0) -> list[str]:
@@ -86,10 +88,10 @@ def test_a_flood_of_records_that_are_ignored_fills_no_log(monkeypatch: pytest.Mo
         ]
         return [one.getMessage() for one in made if strays.filter(one)]
 
-    assert len(told(1_000)) == log_filter.STRAYS_MAX
+    assert len(told(1_000)) == STRAYS_MAX
     assert told(1_000) == []
     (*_, last) = told(1_000, shard=1)
     assert last == "shard 1: 9 is ignored (more like it are not logged for 10 minutes)"
-    now_s[0] += log_filter.REPEAT_S
+    now_s[0] += REPEAT_S
     assert told(2) == ["shard 0: 0 is ignored (after 1990 more like it)", "shard 0: 1 is ignored"]
     assert strays.filter(logging.LogRecord("x", logging.INFO, __file__, 1, "shard %d: recovered", (0,), None))

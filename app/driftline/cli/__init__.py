@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from driftline import __version__
-from driftline.cli.echo import echo
+from driftline.cli.echo import Printed, echo
 from driftline.cli.lazy import found
 from driftline.core.error import DependencyError, DriftlineError
 from driftline.core.wording import escaped
@@ -136,3 +136,4 @@ def main() -> None:
     """
     # Without a handler of its own, Python prints a library's warnings bare; the worker sets up real logging.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.lastResort = Printed()

@@ -6,12 +6,14 @@ A command that has a result prints it through `show`: lines for people, or with 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import click
 
 from driftline.core.wording import escaped
+from driftline.operate.stray import Strays
 
 
 def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
@@ -24,6 +26,17 @@ def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     """
     shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     click.echo(escaped(shown, lines=True), err=err, nl=nl)
+
+
+class Printed(logging.Handler):
+    """What a command prints of its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.addFilter(Strays())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(self.format(record), err=True)
 
 
 def show(document: object, lines: Callable[[], Iterable[str]], *, as_json: bool, indent: int = 2) -> None:

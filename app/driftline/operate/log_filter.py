@@ -15,8 +15,8 @@ from collections import Counter
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-REPEAT_S = 600.0
-STRAYS_MAX = 10
+from driftline.operate.stray import REPEAT_S, Strays
+
 NEVER = (
     "Group Coordinator Request failed",  # also while a new Kafka makes its first group
     "FindCoordinator Request failed",
@@ -113,32 +113,6 @@ class Malformed(logging.Filter):
         record.msg = f"{record.getMessage()}: {type(error).__name__} (not logged again for {REPEAT_S / 60:g} minutes)"
         record.args, record.exc_info, record.exc_text = (), None, None
         return True
-
-
-class Strays(logging.Filter):
-    """Lets `STRAYS_MAX` warnings of a kind through in `REPEAT_S`; its kind is the text, and the shard that it is of.
-
-    Each names a record of a topic that is ignored, and whoever may write there may write as many as he likes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING or not isinstance(record.args, tuple) or not record.args:
-            return True
-        kind, now_s = (str(record.msg), str(record.args[0])), time.monotonic()
-        began_s, count = self._logged.get(kind, (now_s, 0))
-        if now_s - began_s >= REPEAT_S:
-            began_s, count, before = now_s, 0, count - STRAYS_MAX
-            if before > 0:
-                record.msg, record.args = f"{record.getMessage()} (after {before} more like it)", ()
-        self._logged[kind] = (began_s, count + 1)
-        if count + 1 == STRAYS_MAX:
-            more = f"(more like it are not logged for {REPEAT_S / 60:g} minutes)"
-            record.msg, record.args = f"{record.getMessage()} {more}", ()
-        return count < STRAYS_MAX
 
 
 class Once(logging.Filter):
