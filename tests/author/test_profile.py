@@ -220,11 +220,33 @@ def test_prose_alone_is_a_feature_of_classes() -> None:
     assert [field.use for field in found.features] == ["text"]
 
 
-def test_prose_is_left_out_of_a_tree_of_numbers() -> None:
+def test_prose_is_a_feature_of_numbers() -> None:
     prose: list[Cell | None] = [f"the quick brown fox number {place}" for place in range(ROWS)]
     amounts: list[Cell | None] = list(AMOUNTS)
     found = profile({"text": prose, "b": [place % 9 for place in range(ROWS)], "label": amounts}, "label")
-    assert "free text" in why(found, "text")
+    assert feature(found, "text").use == "text"
+
+
+def test_a_copy_of_a_field_is_left_out() -> None:
+    found = looked(LABELS, celsius=list(AMOUNTS), other=[amount + 1 for amount in AMOUNTS], of=["a", "b"] * (ROWS // 2))
+    assert why(found, "celsius") == "it is the same as amount in every row"
+    assert {"amount", "other", "of"} <= {field.name for field in found.features}
+
+
+def test_a_text_that_stands_in_some_rows_only_says_something_by_that() -> None:
+    closed = [(lambda label: "default" if label else None)(RNG.random() < 0.3) for _ in range(ROWS)]
+    assert feature(looked(LABELS, closed=closed), "closed").fill == "missing"
+    revealing = ["default" if label else None for label in LABELS]
+    assert why(looked(LABELS, closed=revealing), "closed").startswith("reveals the label")
+    assert why(looked(LABELS, flag=[1, None] * (ROWS // 2)), "flag") == "it has one value in every row that has one"
+
+
+@pytest.mark.parametrize("name", ["invoice_no", "Ticket-Nr.", "order number", "case_ref"])
+def test_a_number_that_tells_rows_apart_is_the_id(name: str) -> None:
+    rows = [f"INV-{place}" for place in range(ROWS)]
+    assert looked(LABELS, **{name: rows}).id == name
+    assert looked(LABELS, **{name: rows, "id": list(range(ROWS))}).id == "id"
+    assert looked(LABELS, **{name: [*rows[:-1], rows[0]]}).id is None
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,39 @@ def test_labels_that_repeat_are_told_by_the_last_ones(folder: Path) -> None:
     assert "label_last: {history: label_last}" in (folder / "state.yaml").read_text()
 
 
+def test_where_only_the_probabilities_are_better_it_says_so(folder: Path) -> None:
+    """A third says yes, and no event is likelier than not to: always no is right as often."""
+    rng = random.Random(15)
+    rows = []
+    for _ in range(2_500):
+        x = rng.random()
+        rows.append((round(x, 3), int(rng.random() < 0.15 + 0.33 * x)))
+    data = written("offers.csv", ("x", "taken"), rows)
+    shown = init("--input", data, "--label", "taken")
+    assert re.search(r"is best, BUT RIGHT NO MORE OFTEN THAN THE BASELINE \(majority\): Accuracy 0\.\d+ against", shown)
+    found = table_of(shown)
+    best = min((figures[-1], name) for name, figures in found.items() if not name.startswith("baseline"))[1]
+    assert f"* {best} is best" in shown
+    assert works(load_pipeline(folder / "offers.yaml"), data, "taken")
+
+
+def test_words_tell_a_number(folder: Path) -> None:
+    """What a title says of a price."""
+    rng = random.Random(14)
+    worth = {"lamp": 20, "desk": 200, "sofa": 700, "rug": 60, "used": 0.5, "new": 1.2, "oak": 1.5, "small": 0.7}
+    rows = []
+    for number in range(1_500):
+        thing, *words = rng.choice(["lamp", "desk", "sofa", "rug"]), *rng.sample(["used", "new", "oak", "small"], 2)
+        price = worth[thing] * math.prod(worth[word] for word in words) * rng.lognormvariate(0, 0.1)
+        rows.append((f"a {' '.join(words)} {thing} {number}", round(price, 2)))
+    data = written("things.csv", ("title", "price"), rows)
+    mae = {name: cells[0] for name, cells in table_of(init("--input", data, "--label", "price")).items()}
+    assert min(mae.values()) < 0.4 * min(value for name, value in mae.items() if name.startswith("baseline"))
+    pipeline = load_pipeline(folder / "things.yaml")
+    assert pipeline.event.features["title"].type == "text"
+    assert works(pipeline, data, "price")
+
+
 @pytest.mark.slow
 def test_words_of_a_text(folder: Path) -> None:
     rng = random.Random(4)

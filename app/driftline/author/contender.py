@@ -85,7 +85,10 @@ def _of_numbers(uses: Uses, *, learns_past: bool, spread: bool) -> Iterator[Cont
         "A linear model of scaled numbers, with a learning rate per weight; the label is scaled as well.",
         _linear(uses, _OWN_RATES_OF_NUMBERS),
     )
-    yield from (linear, tree) if learns_past else (tree, linear)
+    if "text" in uses or not _plain(uses):
+        yield linear
+    else:
+        yield from (linear, tree) if learns_past else (tree, linear)
     yield Contender(
         "linear, median",
         "A linear model of the median: labels far from the others, or mostly 0, move it less than they move a mean.",
@@ -97,7 +100,7 @@ def _of_numbers(uses: Uses, *, learns_past: bool, spread: bool) -> Iterator[Cont
             "A linear model of the label's logarithm: each feature counts as a share of the label, not as an amount.",
             _linear(uses, _OF_LOGARITHMS),
         )
-    if _plain(uses):
+    if _plain(uses) and "text" not in uses:
         yield Contender(
             "forest",
             _FOREST,

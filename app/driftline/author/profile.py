@@ -36,6 +36,7 @@ _COUNTER_ROWS_MIN = 20
 _NAME_MAX = 200
 _EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
 _ID_NAME = re.compile(r"(?:^|[^A-Za-z])(?:id|uuid|guid|key|index|instant|row)$", re.IGNORECASE)
+_ID_NUMBER = re.compile(r"(?:^|[^a-z])(?:no|nr|num|number|ref|reference)\.?$", re.IGNORECASE)
 _ID_CAMEL = re.compile(r"[a-z](?:Id|ID|Key)$")
 _TIME_NAME = re.compile(
     r"time|date|epoch|unix|stamp|created|occurred|received|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)",
@@ -141,10 +142,13 @@ def profile(
     time = found.name
     features: list[Field] = []
     left: list[Left] = []
+    copies = _copies({name: cells for name, cells in others.items() if name not in (event_id, time)})
     for name, cells in others.items():
         if name in (event_id, time):
             continue
         one = _field(name, cells, typed)
+        if name in copies and isinstance(one, Field):
+            one = Left(name, one.type, f"it is the same as {copies[name]} in every row")
         (features if isinstance(one, Field) else left).append(one)  # type: ignore[arg-type]  # each to its own
     if label is not None:
         features, leaking = _without_leaks(features, others, columns[label], target)
@@ -228,7 +232,7 @@ def _find_id(columns: Mapping[str, Column]) -> str | None:
         if all(isinstance(cell, str | int) and not isinstance(cell, bool) for cell in cells)
         and len(set(cells)) == len(cells) > 1
     ]
-    named = [name for name in unique if looks_like_id(name)]
+    named = [name for name in unique if looks_like_id(name)] or [name for name in unique if _ID_NUMBER.search(name)]
     return named[0] if named else None
 
 
@@ -308,6 +312,20 @@ def _read(form: TimeForm, known: Column) -> list[int]:
 # -- features
 
 
+def _copies(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Fields that repeat an earlier one in every row, of several values, each with that one."""
+    first: dict[tuple[Cell | None, ...], str] = {}
+    copies = {}
+    for name, cells in columns.items():
+        if (
+            len(cells) >= _COUNTER_ROWS_MIN
+            and len(set(cells)) > 2
+            and (other := first.setdefault(tuple(cells), name)) != name
+        ):
+            copies[name] = other
+    return copies
+
+
 def _field(name: str, cells: Column, typed: bool) -> Field | Left:
     """What one field can be."""
     known = [cell for cell in cells if cell is not None]
@@ -315,9 +333,12 @@ def _field(name: str, cells: Column, typed: bool) -> Field | Left:
         return Left(name, "string", f"a feature's name has at most {_NAME_MAX} printable characters")
     if not known:
         return Left(name, "string", "it is empty in every row")
-    if len(set(known)) == 1:
-        return Left(name, _type_of(known), "it has one value in every row")
     gaps = len(known) < len(cells)
+    if len(set(known)) == 1:
+        if gaps and isinstance(known[0], str):
+            return Field(name, "string", "category", "missing", "it has one value or none")
+        rows = "every row that has one" if gaps else "every row"
+        return Left(name, _type_of(known), f"it has one value in {rows}")
     kinds = Counter(_kind(cell) for cell in known)
     if kinds["boolean"] == len(known) or _are_booleans(known):
         return Field(name, "boolean", "boolean", fill=False if gaps else None)
@@ -409,9 +430,9 @@ def _without_leaks(
 
 
 def _without_prose(features: list[Field], task: TaskName) -> tuple[list[Field], list[Left]]:
-    """Prose is counted in words where a class is predicted; a tree of numbers cannot use it."""
+    """Prose is counted in words where events are labelled, and no detector of anomalies can use it."""
     if task_of(task).draft.prose:
         return features, []
-    why = "free text, which this numeric model cannot use; a model on word counts could"
+    why = f"free text, which task {task} cannot use"
     left = [Left(field.name, "string", why) for field in features if field.use == "text"]
     return [field for field in features if field.use != "text"], left

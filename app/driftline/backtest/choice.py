@@ -25,6 +25,7 @@ from driftline.ingest.history import TableSource
 
 LEARNING_SHARE: Final = 0.25  # of the labels: learned and not counted
 LABELS_MIN: Final = 50  # that must count
+TIE: Final = 0.005  # of accuracy: chance alone makes such a difference, so the probabilities decide
 
 
 class Entry(Struct, frozen=True):
@@ -113,9 +114,17 @@ def choose(
     better = {one.name: one.better for one in made.metrics}
     documents = {spec.name: spec.pipeline for spec in specs}
 
-    def rank(one: CandidateReport) -> tuple[bool, float]:
+    values = [one.metrics.get(metric) for one in made.candidates]
+    highest = max((value for value in values if value is not None), default=0.0)
+
+    def rank(one: CandidateReport) -> tuple[bool, float, float]:
         value = one.metrics.get(metric)
-        return value is None, -better[metric] * value if value is not None else 0.0
+        if value is None:
+            return True, 0.0, 0.0
+        loss = one.metrics.get("LogLoss")
+        if metric == "Accuracy" and loss is not None and value >= highest - TIE:
+            return False, -highest, loss
+        return False, -better[metric] * value, 0.0
 
     entries = tuple(
         Entry(one.name, of_rule.get(one.name), one.metrics, one.best, documents[one.name], one.failure)

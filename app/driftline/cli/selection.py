@@ -11,12 +11,12 @@ from driftline.author.contender import Contender, contenders, deciding_metric, r
 from driftline.author.past import Proposal
 from driftline.author.profile import Profile
 from driftline.author.sample import Sample
-from driftline.backtest.choice import LABELS_MIN, LEARNING_SHARE, Choice, Entry, added_by, choose
+from driftline.backtest.choice import LABELS_MIN, LEARNING_SHARE, TIE, Choice, Entry, added_by, choose
 from driftline.backtest.run import cores
 from driftline.cli.echo import echo
 from driftline.cli.progress import bar
 from driftline.config import read_pipeline
-from driftline.core.duration import format_duration
+from driftline.core.duration import format_duration, spoken
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.ingest.history import TableSource
@@ -126,8 +126,28 @@ class Result:
             return ""
         return f" If large errors matter most: {best.name} has the smallest RMSE, {_number(best.values['RMSE'])}."
 
+    def _as_often_right(self, baseline: Entry) -> bool:
+        right = self.winner.values.get("Accuracy") or 0.0
+        return right <= (baseline.values.get("Accuracy") or 0.0) + TIE and baseline.values.get("LogLoss") is not None
+
+    def _of_probabilities(self, baseline: Entry) -> str:
+        """The verdict where only the probabilities are better, as where most labels are of one class."""
+        own, other = self.winner.values, baseline.values
+        return (
+            f"* {self.winner.name} is best, BUT RIGHT NO MORE OFTEN THAN THE BASELINE ({baseline.name}): Accuracy "
+            f"{_number(own.get('Accuracy'))} against {_number(other.get('Accuracy'))}. Its probabilities are better: "
+            f"LogLoss {_number(own.get('LogLoss'))} against {_number(other.get('LogLoss'))}. Use those."
+        )
+
     def _found_best(self) -> str:
         metric, model, baseline = self.choice.metric, self.choice.best_model, self.choice.best_baseline
+        if (
+            self.winner.rule is None
+            and baseline is not None
+            and metric == "Accuracy"
+            and self._as_often_right(baseline)
+        ):
+            return self._of_probabilities(baseline)
         if self.winner.rule is None and baseline is not None:
             reached = _number(baseline.values.get(metric)).strip()
             best = _number(self.winner.values.get(metric)).strip()
@@ -218,9 +238,10 @@ class Trial:
             return enough, ""
         times = self._times()
         if times[-1] - times[0] < 2 * delay_ms:
-            span = f"the first {count:,} rows span {format_duration((times[-1] - times[0]) // _STEP_MS * _STEP_MS)}"
+            span = f"the first {count:,} rows span {spoken(times[-1] - times[0])}"
             apart = "" if self._found.time is not None else " (no field holds times, so they count as 1s apart)"
-            return 0, f"labels come {format_duration(delay_ms)} later, but {span}{apart}"
+            whole = "" if self._sample.whole else "; `driftline backtest` tries it over the whole file"
+            return 0, f"labels come {format_duration(delay_ms)} later, but {span}{apart}{whole}"
         reached = next((place for place, at in enumerate(times) if at - times[0] >= DELAYS_SEEN * delay_ms), count)
         return max(enough, reached), ""
 

@@ -102,7 +102,7 @@ REGRESSION = Task(
     draft=Draft(
         looks=lambda seen: seen.numeric,
         look=look,
-        prose=False,
+        prose=True,
         numbers_only=False,
         note="A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
         model="HoeffdingAdaptiveTreeRegressor(grace_period=50, leaf_prediction='mean')",
