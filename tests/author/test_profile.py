@@ -227,6 +227,25 @@ def test_prose_is_a_feature_of_numbers() -> None:
     assert feature(found, "text").use == "text"
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ([10**10 + 7_919 * place**2 for place in range(90)], True),  # cards
+        ([10_001 + 137 * place for place in range(90)], True),  # postcodes
+        ([20_000 + 500 * place for place in range(90)], False),  # pay, rounded
+        ([9_001 + 137 * place for place in range(90)], False),  # of several lengths
+        ([20_240_101 + 100 * (place % 12) + place // 12 for place in range(90)], False),  # days
+        ([10**10 + place for place in range(ROWS)], False),  # each is another
+        ([100 + place for place in range(90)], False),
+    ],
+)
+def test_long_numbers_that_come_again_are_ids_whatever_their_name(values: list[int], named: bool) -> None:
+    rng = random.Random(8)
+    found = looked(LABELS, card=[values[place] if len(values) == ROWS else rng.choice(values) for place in range(ROWS)])
+    keys = [left.name for left in found.left if left.key]
+    assert keys == (["card"] if named else [])
+
+
 def test_a_copy_of_a_field_is_left_out() -> None:
     found = looked(LABELS, celsius=list(AMOUNTS), other=[amount + 1 for amount in AMOUNTS], of=["a", "b"] * (ROWS // 2))
     assert why(found, "celsius") == "it is the same as amount in every row"
@@ -243,9 +262,10 @@ def test_a_text_that_stands_in_some_rows_only_says_something_by_that() -> None:
 
 @pytest.mark.parametrize("name", ["invoice_no", "Ticket-Nr.", "order number", "case_ref"])
 def test_a_number_that_tells_rows_apart_is_the_id(name: str) -> None:
-    rows = [f"INV-{place}" for place in range(ROWS)]
+    rows: list[Any] = [f"INV-{place}" for place in range(ROWS)]
+    both: dict[str, list[Any]] = {name: rows, "id": list(range(ROWS))}
     assert looked(LABELS, **{name: rows}).id == name
-    assert looked(LABELS, **{name: rows, "id": list(range(ROWS))}).id == "id"
+    assert looked(LABELS, **both).id == "id"
     assert looked(LABELS, **{name: [*rows[:-1], rows[0]]}).id is None
 
 

@@ -30,6 +30,8 @@ Column = Sequence[Cell | None]
 ONE_HOT_MAX = 50  # distinct texts up to here become columns of their own
 _HASHED_MAX = 5_000  # and up to here share a fixed number of them
 _WORDS = 3.0  # mean number of words from which on text is prose
+_DIGITS_MIN, _TIMES_AGAIN, _ROUND_MAX = 5, 3, 0.3  # of numbers that name things
+_DAYS = (19_000_101, 21_001_231)  # written as one number
 _COUNTER_VALUES_MIN = 4
 _DAY_MS = 86_400_000
 _COUNTER_ROWS_MIN = 20
@@ -360,12 +362,25 @@ def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
     whole = all(number.is_integer() for number in numbers)
     if whole and looks_like_id(name) and distinct > ONE_HOT_MAX:
         return Left(name, "number", "an id: its magnitude means nothing, and the model would memorize it", key=True)
+    if whole and _are_digits_of_ids(numbers, distinct):
+        return Left(name, "number", "numbers of one length that come again, as of cards or accounts: an id", key=True)
     sorted_rows = all(earlier <= later for earlier, later in pairwise(numbers))
     if sorted_rows and distinct >= _COUNTER_VALUES_MIN and len(numbers) >= _COUNTER_ROWS_MIN:
         return Left(name, "number", "it only increases: a counter or clock, different in every event")
     if max(abs(number) for number in numbers) > 1e15:
         return Left(name, "number", "its numbers exceed limits.number_max")
     return Field(name, "number", "number", _middle(known) if gaps else None)
+
+
+def _are_digits_of_ids(numbers: Sequence[float], distinct: int) -> bool:
+    """Whether whole numbers name things: long, all of one length, hardly ever round, no days, and each comes again."""
+    if not ONE_HOT_MAX < distinct <= len(numbers) / _TIMES_AGAIN:
+        return False
+    least, most = min(numbers), max(numbers)
+    if least < 10 ** (_DIGITS_MIN - 1) or len(f"{least:.0f}") != len(f"{most:.0f}"):
+        return False
+    days = all(_DAYS[0] <= number <= _DAYS[1] and number % 100 <= 31 for number in numbers)
+    return not days and sum(number % 10 == 0 for number in numbers) < _ROUND_MAX * len(numbers)
 
 
 def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field | Left:
