@@ -149,7 +149,9 @@ def test_no_condition_shares_its_episode_with_another_or_with_a_drift() -> None:
         "label_coverage_min": 0.5, "label_delay_max": "5s", "performance": {"LogLoss": {"max": 1}},
         "missing_max": {"b": 0.5}, "throughput": {"window": "1h"},
     }  # fmt: skip
-    names = watched(pipeline(alerts=asked, guard={"untrained": {"labels_min": 5, "action": "flag"}}, kpi=kpi))
+    fallback = [{"model": "Select('a') | GaussianNB()"}]
+    guard = {"untrained": {"labels_min": 5, "action": "fallback"}, "fallback": fallback}
+    names = watched(pipeline(alerts=asked, guard=guard, kpi=kpi))
     of_series = watched(series(guard={"step": {"ratio_max": 3, "action": "flag"}}))
     assert "level" in of_series
     assert "level" not in watched(series(guard={"step": {"difference_max": 3, "action": "flag"}}))

@@ -9,6 +9,7 @@ from typing import get_args
 from msgspec import Struct
 
 from driftline.core.fold.learning import HELD
+from driftline.core.guard.second import beside_ahead
 from driftline.core.output import MODEL, SECOND, Judged, Outcome, Prediction
 from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
@@ -135,6 +136,8 @@ class Guarded:
         for outcome in outcomes:
             if outcome.judged is not None and outcome.judged.rungs and error is not None:
                 self._add_ahead(outcome.label, outcome.judged, error)
+            if outcome.judged is not None and outcome.judged.second and error is not None:
+                self._add_second_ahead(outcome.label, outcome.judged, error)
             if self._second and error is not None and outcome.label is not None:
                 self._add_second(outcome, error)
             for made in outcome.unserved:
@@ -153,7 +156,16 @@ class Guarded:
         was, beside = error(outcome.label, made.get(MODEL, served)), error(outcome.label, other)
         if made.get(MODEL, served) == _NOTHING or was is None or beside is None:
             return
-        stood_in = MODEL in made and served == other
+        self._compare(was, beside, stood_in=MODEL in made and served == other)
+
+    def _add_second_ahead(self, label: LabelValue | None, judged: Judged, error: ErrorOf) -> None:
+        """Take in what both models forecast of an observation, each horizon by itself."""
+        for first, own, stood_in in beside_ahead(judged):
+            was, beside = error(label, Prediction(value=first)), error(label, Prediction(value=own))
+            if was is not None and beside is not None:
+                self._compare(was, beside, stood_in=stood_in)
+
+    def _compare(self, was: float, beside: float, *, stood_in: bool) -> None:
         more = (1.0, was, beside, float(stood_in), beside if stood_in else 0.0)
         self.beside = [one + another for one, another in zip(self.beside, more, strict=True)]
 

@@ -98,6 +98,7 @@ class JudgedValue(Struct, gc=False):
     scale: Shown
     unserved: Sequence[Shown] | UnsetType = UNSET
     rungs: Sequence[str | None] | UnsetType = UNSET
+    second_model: Sequence[Shown] | UnsetType = UNSET
 
 
 class ScoreValue(Struct, gc=False):
@@ -281,6 +282,7 @@ def judged_of(judged: Judged, by: Sequence[str]) -> JudgedValue:
         written(judged.scale),
         _each(judged.made) if judged.made else UNSET,
         [rung or None for rung in judged.rungs] if judged.rungs else UNSET,
+        _each(judged.second) if judged.second else UNSET,
     )
 
 

@@ -205,6 +205,8 @@ class Judged(Struct, frozen=True, gc=False, array_like=True):
             is one.
         made: what the model forecast, where the guard had something else served, else None; empty where it nowhere had.
         rungs: of the guard, which decided, where `made` says something; else empty texts.
+        second: what the guard's second model forecast, served or not; None where it said nothing; empty where it never
+            did.
     """
 
     series: tuple[FeatureValue, ...]
@@ -220,6 +222,7 @@ class Judged(Struct, frozen=True, gc=False, array_like=True):
     interval: float
     made: tuple[float | None, ...] = ()
     rungs: tuple[str, ...] = ()
+    second: tuple[float | None, ...] = ()
 
 
 class Spent(Struct, frozen=True, gc=False, array_like=True):

@@ -15,7 +15,7 @@ from driftline.codec.encode import Encoder
 from driftline.core.digest import digest_of
 from driftline.core.error import PipelineError
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, SECOND, Outcome, Prediction, Score, Several
+from driftline.core.output import MODEL, SECOND, Alert, Outcome, Output, Prediction, Score, Several
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.pipeline.foreign import parse_foreign
 from driftline.core.record import Event
@@ -343,25 +343,126 @@ def test_a_report_a_scrape_and_status_have_both_errors() -> None:
     assert none.second({}) is None
 
 
-def test_forecasts_learn_it_and_serve_it_at_the_horizons_that_trip() -> None:
-    chosen_one = parse_pipeline(
+def ahead(model: str, other: str, **more: Any) -> Pipeline:
+    """Daily demand, whose second model is another one."""
+    return parse_pipeline(
         {
             "pipeline": "p",
             "task": "forecast",
             "event": {"id": "id", "time": "at", "features": {"demand": "number"}, "context": {"item": "key"}},
             "forecast": {"by": "item", "target": "demand", "step": "1d", "horizons": 3, "season": 2, "window": 50},
-            "model": "StandardScaler() | LinearRegression()",
-            "guard": {**RANGE, "fallback": [{"model": "SeasonalNaive()"}, {"value": 0}]},
+            "model": model,
+            "guard": {**RANGE, "fallback": [{"model": other}, {"value": 0}]},
+            **more,
         }
     )
-    here, day_ms, scores = Shard(chosen_one, 0), 86_400_000, list[Score]()
+
+
+def observed(here: Shard, number: int, demand: float) -> list[Output]:
+    """A day's demand."""
+    at_ms = NOW_MS + number * 86_400_000
+    source_of = source("p.events", number, time_ms=at_ms)
+    return fold(here, Event(source_of, at_ms, at_ms, number, (demand,), context=("a",)))
+
+
+def test_forecasts_of_both_are_judged_at_each_horizon() -> None:
+    pipeline = ahead("StandardScaler() | LinearRegression()", "SeasonalNaive()")
+    here, encoder, guarded_by = Shard(pipeline, 0), Encoder(pipeline, 0), Guarded(pipeline)
+    off, waiting, judged, replaced = [0.0, 0.0], dict[int, Any](), 0, 0
+    for number in range(60):
+        demand = float(10 + number % 2 + number % 5)
+        if number == 30:
+            here = load(pipeline, 0, dump(here))
+            here.learner.predict = lambda _: Several(value=1e9, ahead=(1e9, 3.0, 1e9))
+        made = observed(here, number, demand)
+        ended = chosen(made, Outcome)[0]
+        guarded_by.add([ended])
+        assert faults("outcome", orjson.loads(encoder.encode(ended).value or b"")) == []
+        if (found := ended.judged) is not None and found.second:
+            for place, horizon in enumerate(found.horizons):
+                first, own = waiting[number - horizon][horizon - 1], found.second[place]
+                assert own == found.naive[place], "it forecasts the season before"
+                off = [off[0] + abs(demand - first), off[1] + abs(demand - own)]
+                judged, replaced = judged + 1, replaced + (not -50 <= first <= 50)
+        score = chosen(made, Score)[0]
+        if score.forecast is not None:
+            unserved = score.unserved[0].ahead if score.unserved else (None,) * 3
+            pairs = zip(unserved, score.forecast.values, strict=True)
+            waiting[number] = [value if one is None else one for one, value in pairs]
+    assert judged > 100
+    shown = here.guarded()["second_model"]
+    assert shown["labels"] == judged
+    assert (shown["first_error"], shown["error"]) == pytest.approx((off[0] / judged, off[1] / judged))
+    report = guarded_by.second(here.counts)
+    assert report is not None
+    assert (report.labels, report.replaced) == (judged, replaced)
+    assert report.second_error == pytest.approx(off[1] / judged)
+
+
+def _fails(_: object) -> Prediction:
+    raise ZeroDivisionError("no")
+
+
+@pytest.mark.parametrize("task", ["regression", "forecast"])
+def test_exceptions_of_it_are_an_alert_that_ends(task: str) -> None:
+    limits: dict[str, Any] = {"limits": {"model_error_max": 5}}
+    if task == "forecast":
+        here = Shard(ahead("SeasonalNaive()", "StandardScaler() | LinearRegression()", **limits), 0)
+    else:
+        here = Shard(small("regression", guard={**RANGE, "fallback": [{"model": OTHER}, {"value": 0}]}, **limits), 0)
+    second = here.second
+    assert second is not None
+
+    def lives(first: int, last: int, *, failing: bool = False) -> list[Alert]:
+        made = list[Output]()
+        for number in range(first, last):
+            if failing:  # anew: it was put back
+                second.learner.predict = _fails
+            if task == "forecast":
+                made += observed(here, number, 10.0)
+            else:
+                made += fold(here, event(number, NOW_MS + number * 60_000, 1.0, offset=number))
+        return [one for one in chosen(made, Alert) if one.kind == "model_failure"]
+
+    assert lives(0, 20) == []
+    (alert,) = lives(20, 26, failing=True)
+    assert (alert.state, alert.kind, alert.severity) == ("opened", "model_failure", "warning")
+    assert alert.sentence.startswith("The second model of p failed on 5 of its last 1,000 calls")
+    assert here.counts["second_failed"] == 6
+    states = [one.state for one in lives(26, 1_200)]
+    assert states[-1] == "resolved"
+    assert set(states[:-1]) <= {"ongoing"}
+
+
+def test_an_answer_of_it_that_is_not_finite_is_an_alert() -> None:
+    here = lived(guarded({"value": 0}))
+    assert here.second is not None
+    here.second.learner.predict = lambda _: None
+    made = fold(here, event("two", NOW_MS + 1_000, 4.0, offset=901))
+    (alert,) = chosen(made, Alert)
+    assert alert.sentence.startswith("The second model of p returned a prediction that is not a finite number")
+    assert chosen(made, Score)[0].guard == "served"
+
+
+def test_whatever_both_say_the_sums_of_their_errors_stay_numbers() -> None:
+    pipeline = guarded(range={"max": 1e308, "min": -1e308, "action": "flag"})
+    here = lived(pipeline, 5)
+    for name in range(100, 103):
+        says(here, 1.7e308)
+        one(here, name)
+        outcome(here, str(name), value=-1e15)
+    assert 1e307 < here.guarded()["second_model"]["first_error"] < math.inf
+    here.learner.predict = lambda _: None
+    at_once(sound(load(pipeline, 0, dump(here))))
+
+
+def test_forecasts_learn_it_and_serve_it_at_the_horizons_that_trip() -> None:
+    chosen_one = ahead("StandardScaler() | LinearRegression()", "SeasonalNaive()")
+    here, scores = Shard(chosen_one, 0), list[Score]()
     for number in range(30):
         if number == 25:
             here.learner.predict = lambda _: Several(value=1e9, ahead=(1e9, 3.0, 1e9))
-        source_of = source("p.events", number, time_ms=NOW_MS + number * day_ms)
-        at_ms = NOW_MS + number * day_ms
-        record = Event(source_of, at_ms, at_ms, number, (float(10 + number % 2),), context=("a",))
-        scores += chosen(fold(here, record), Score)
+        scores += chosen(observed(here, number, float(10 + number % 2)), Score)
     latest = scores[-1].forecast
     assert latest is not None
     assert (latest.instead[0], latest.instead[1], latest.instead[2]) == ("second_model", None, "second_model")

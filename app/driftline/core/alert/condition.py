@@ -70,6 +70,12 @@ class Condition(Enum):
     )
     ERRORS = Row(name="errors", kind="model_failure", watched=lambda _: _if(True))  # exceptions of the model
     BROKEN = Row(name="model", kind="model_failure", watched=lambda _: _if(True))  # predictions that are not finite
+    SECOND_ERRORS = Row(  # the same of the guard's second model
+        name="second_errors", kind="model_failure", watched=lambda pipeline: _if(pipeline.second is not None)
+    )
+    SECOND_BROKEN = Row(
+        name="second_model", kind="model_failure", watched=lambda pipeline: _if(pipeline.second is not None)
+    )
     GUARD = Row(
         name="guard",
         kind="guard",

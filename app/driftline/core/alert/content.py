@@ -293,6 +293,46 @@ def error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
     return Condition.ERRORS.sign("critical" if rests else "warning", sentence, calm, evidence)
 
 
+def second_error_sign(pipeline: Pipeline, count: int, *, rests: bool) -> Sign:
+    """The same of the guard's second model: events keep their prediction, and what stands in for it is the next
+    fallback."""
+    name = pipeline.name
+    if rests:
+        sentence = (
+            f"The second model of {name} raises so many errors that it is paused for a while at a time: where the "
+            "guard stops a prediction meanwhile, the next fallback is served."
+        )
+    else:
+        sentence = (
+            f"The second model of {name} failed on {count} of its last {WINDOW_CALLS:,} calls: it learned nothing "
+            "there, and could not stand in for the first model."
+        )
+    calm = f"The second model of {name} has raised no errors"
+    evidence: dict[str, object] = {"errors": count, "calls": WINDOW_CALLS, "model": "second"}
+    return Condition.SECOND_ERRORS.sign("warning", sentence, calm, evidence)
+
+
+def second_failure_sign(pipeline: Pipeline, *, answers: bool) -> Sign:
+    """The guard's second model gave a prediction that was not a finite number, or no probability.
+
+    Args:
+        answers: its last good copy has a usable one.
+    """
+    name = pipeline.name
+    right = "a probability from 0 to 1" if task_of(pipeline.task).classes else "a finite number"
+    if answers:
+        sentence = (
+            f"The second model of {name} returned a prediction that is not {right}: its last good copy has taken over."
+        )
+    else:
+        sentence = (
+            f"The second model of {name} and its last good copy returned predictions that are not {right}: it cannot "
+            "stand in for the first model until it recovers."
+        )
+    calm = f"The second model of {name} has given usable predictions"
+    return Condition.SECOND_BROKEN.sign("warning", sentence, calm, {"model": "second"})
+
+
 # -- limits
 
 

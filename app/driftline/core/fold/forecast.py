@@ -15,6 +15,7 @@ from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import failure_sign, level_sign
 from driftline.core.error import InvariantError
 from driftline.core.fault import ModelRaisedError
+from driftline.core.fold.guard import ask_second
 from driftline.core.fold.incident import (
     calm,
     calm_guard,
@@ -156,6 +157,8 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         served = {at: Prediction(value=one) for at, one in answers if one is not None}
         priced, stakes = price_truth(shard, event, served, value, out)
     output_id = f"{out.record}-1"
+    if shard.second is not None and judged is not None:
+        shard.second.compare_ahead(found.value, judged)
     if shard.second is not None and not shard.frozen and not shard.stopped:
         beside = forecasts.teach(found, sees=shard.second.learner.sees)
         learn_beside(shard, shard.second, beside, found.value, output_id, min(event.time_ms, now_ms), out.oracle)
@@ -221,7 +224,8 @@ def _serve(shard: Shard, forecasts: Forecasts, event: Event, found: Observed, ou
             if isinstance(shard.ladder, AheadLadder):
                 passed = _guarded(shard, shard.ladder, forecasts, found, asked, draft, event, finite, out)
                 draft = passed.draft
-            forecast = forecasts.serve(found, asked, draft, event.features, version)
+            other = None if passed is None else passed.second
+            forecast = forecasts.serve(found, asked, draft, event.features, version, other)
             prediction = forecast.nearest
     shard.count("scored")
     guard, tripped, instead = (finite, (), None) if passed is None else (passed.guard, passed.trips, passed.instead)
@@ -259,16 +263,15 @@ def _guarded(
 
     second = shard.second
     beside = None if second is None else forecasts.ask(found, event.features, sees=second.learner.sees)
-    answer = None if second is None or beside is None else second.ask(beside, call, oracle)
+    answer = None if beside is None else ask_second(shard, beside, out)
+    own = answer.prediction.ahead if answer is not None and isinstance(answer.prediction, Several) else None
     forecasts.latest = asked
 
     def ask(which: Instead) -> tuple[Sequence[float] | None, int]:
         if which == "last_good":
             prediction, known = learner.ask_good(asked, call, oracle)
-        elif second is not None and answer is not None:
-            prediction, known = answer.prediction, second.learner.known
         else:
-            return None, 0
+            return own, 0 if second is None else second.learner.known
         return prediction.ahead if isinstance(prediction, Several) else None, known
 
     if ladder.compares:
@@ -280,4 +283,4 @@ def _guarded(
     learner.trusted = kept.clean >= CLEAN
     if kept.filled == BLOCK:
         calm_guard(shard, out)
-    return passed
+    return passed if own is None else passed._replace(second=forecasts.restored(own))

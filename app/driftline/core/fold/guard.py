@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from driftline.core.alert.condition import Condition
-from driftline.core.alert.content import failure_sign
+from driftline.core.alert.content import failure_sign, second_failure_sign
 from driftline.core.fold.decision import decide
-from driftline.core.fold.incident import calm_guard, notice, watch_guard
+from driftline.core.fold.incident import calm_guard, notice, watch_guard, watch_second
 from driftline.core.fold.review import hold
 from driftline.core.guard.kept import BLOCK, CLEAN
 from driftline.core.guard.ladder import PASSED, Judged, Ladder
 from driftline.core.output import MODEL, Guard, Instead, ModelVersion, Predicted, Prediction, Score, Unserved
 from driftline.core.recommend.recommender import beside_slate
 from driftline.core.record import Event
+from driftline.core.river.ahead import Given
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 
@@ -46,7 +47,7 @@ def serve(
     unserved = unserved_of(made, prediction, asked)
     if terms.slates:
         prediction, unserved = beside_slate(prediction, version)
-    second = _ask_second(shard, event, out)
+    second = ask_second(shard, event.features, out)
     passed = PASSED
     if ladder is not None:
         passed = _judge(shard, ladder, event, (made, prediction, guard), second, out, begun=begun)
@@ -64,13 +65,23 @@ def serve(
     return score, passed
 
 
-def _ask_second(shard: Shard, event: Event, out: Outbox) -> Unserved | None:
-    """What the second model says of an event; None where there is none, or it has nothing to say."""
-    if shard.second is None:
+def ask_second(shard: Shard, values: Given, out: Outbox) -> Unserved | None:
+    """What the second model says of an event; None where there is none, or it has nothing to say. Alert where it fails.
+
+    Args:
+        values: as of `Learner.score`.
+    """
+    second = shard.second
+    if second is None:
         return None
-    answer = shard.second.ask(event.features, out.own_id(), out.oracle)
+    generation = second.learner.generation
+    answer = second.ask(values, out.own_id(), out.oracle)
     if answer is None:
         shard.count("second_failed")
+    if second.learner.generation != generation:
+        sign = second_failure_sign(shard.pipeline, answers=answer is not None)
+        notice(shard, Condition.SECOND_BROKEN.named(), sign, out)
+    watch_second(shard, second, out)
     return answer
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from driftline.core.alert.condition import Condition
 from driftline.core.alert.content import (
@@ -18,22 +18,32 @@ from driftline.core.alert.content import (
     given_up_sign,
     guard_sign,
     reaction_sign,
+    second_error_sign,
     signal_of,
 )
 from driftline.core.alert.episode import Notice, Sign
 from driftline.core.alert.watch import LOOK_MS, NEVER, Verdict, eased
 from driftline.core.drift.monitors import Drift
+from driftline.core.fault import Faults
 from driftline.core.fold.loss import begin_window, judge_silence, judge_strays
 from driftline.core.fold.standing import remember, stand_of
 from driftline.core.guard.ahead import Passed
 from driftline.core.guard.ladder import Judged
+from driftline.core.guard.second import Second
 from driftline.core.output import Alert, Rejected, Rung
+from driftline.core.pipeline import Pipeline
 from driftline.core.record import Control, Source
 from driftline.core.shard.outbox import Outbox
 from driftline.core.shard.state import Shard
 from driftline.core.signal import Signal
 
 TRIPS_MIN = 10  # that a share of stopped predictions is judged by
+
+
+class ErrorSign(Protocol):
+    """Words what a model raised."""
+
+    def __call__(self, pipeline: Pipeline, count: int, /, *, rests: bool) -> Sign: ...
 
 
 def reject(shard: Shard, source: Source, reason: str, detail: str, out: Outbox) -> None:
@@ -94,17 +104,27 @@ def notice_change(shard: Shard, sign: Sign, out: Outbox, condition: Condition = 
 
 def watch_faults(shard: Shard, out: Outbox) -> None:
     """Too many exceptions of the model are a condition that holds until none is left among its last calls."""
-    faults, name = shard.learner.faults, Condition.ERRORS.named()
-    match faults.turn(shard.pipeline.limits.model_error_max):
+    _watch_calls(shard, shard.learner.faults, Condition.ERRORS, error_sign, out)
+
+
+def watch_second(shard: Shard, second: Second, out: Outbox) -> None:
+    """The same of the guard's second model, judged at each event: it is asked of all of them."""
+    _watch_calls(shard, second.learner.faults, Condition.SECOND_ERRORS, second_error_sign, out)
+    if not second.learner.faults.open and Condition.SECOND_ERRORS.named() in shard.episodes.open:
+        judge(shard, [Verdict(Condition.SECOND_ERRORS.named(), None)], out)  # of one that has begun anew since
+
+
+def _watch_calls(shard: Shard, faults: Faults, condition: Condition, sign_of: ErrorSign, out: Outbox) -> None:
+    name, pipeline = condition.named(), shard.pipeline
+    match faults.turn(pipeline.limits.model_error_max):
         case "opened":
-            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=False), out, holds=True)
+            notice(shard, name, sign_of(pipeline, faults.recent_count, rests=False), out, holds=True)
         case "ongoing":
-            notice(shard, name, error_sign(shard.pipeline, faults.recent_count, rests=True), out, holds=True)
+            notice(shard, name, sign_of(pipeline, faults.recent_count, rests=True), out, holds=True)
         case "resolved":
             judge(shard, [Verdict(name, None)], out)
-        case None if faults.open and shard.episodes.reminds(shard.pipeline.alerts, name, shard.moment()):
-            sign = error_sign(shard.pipeline, faults.recent_count, rests=faults.resting > 0)
-            notice(shard, name, sign, out, holds=True)
+        case None if faults.open and shard.episodes.reminds(pipeline.alerts, name, shard.moment()):
+            notice(shard, name, sign_of(pipeline, faults.recent_count, rests=faults.resting > 0), out, holds=True)
 
 
 def watch_guard(shard: Shard, passed: Judged | Passed, out: Outbox) -> None:

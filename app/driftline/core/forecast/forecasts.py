@@ -231,16 +231,18 @@ class Forecasts:
         if not waiting:
             return
         values: list[float | None] = []
-        lower, upper, naive, unserved = [], [], [], []
+        lower, upper, naive, unserved, second = [], [], [], [], []
         for horizon, served in waiting:
             if served.served is not None:
-                (value, low, high, made), rung = served.served_at(horizon)
+                (value, low, high, made, other), rung = served.served_at(horizon)
                 unserved.append((made, rung))
+                second.append(other)
             else:
                 seen, half = served.at(horizon)
                 low, high = self._bounds(seen, None if half != half else half)
                 value = self._transform.back(seen)
                 unserved.append((None, ""))
+                second.append(None)
             values.append(value)
             lower.append(low)
             upper.append(high)
@@ -252,6 +254,7 @@ class Forecasts:
             tuple([served.version for _, served in waiting]), scale, form.interval,
             tuple([made for made, _ in unserved]) if stopped else (),
             tuple([rung for _, rung in unserved]) if stopped else (),
+            () if all(other is None for other in second) else tuple(second),
         )  # fmt: skip
 
     def settle(self, found: Observed, segment: str | None, count: int) -> None:
@@ -378,14 +381,21 @@ class Forecasts:
         return seen, *self._bounds(seen, half)
 
     def serve(
-        self, found: Observed, asked: Asked, draft: Draft, features: Sequence[FeatureValue], version: ModelVersion
-    ) -> Forecast:
-        """What is published of a forecast; it waits for its truth from now on."""
+        self, found: Observed, asked: Asked, draft: Draft, features: Sequence[FeatureValue], version: ModelVersion,
+        second: Sequence[float | None] | None = None,
+    ) -> Forecast:  # fmt: skip
+        """What is published of a forecast; it waits for its truth from now on.
+
+        Args:
+            second: what a second model forecast.
+        """
         numbers = (asked.scale, asked.level, asked.before, version.generation, version.learned)
         served = Served(found.slot, list(features), packed(draft.seen), packed(draft.halves), *numbers)
         served.swell = self.intervals.swell
-        if draft.changed:
-            served.served = [*map(packed, (draft.values, draft.lower, draft.upper, draft.made)), list(draft.rungs)]
+        if draft.changed or second is not None:
+            made, rungs = draft.made or [None] * len(draft.values), list(draft.rungs) or [""] * len(draft.values)
+            served.served = [*map(packed, (draft.values, draft.lower, draft.upper, made)), rungs]
+            served.served += [] if second is None else [packed(second)]
         found.series.served.append(served)
         return self.published(found, draft)
 

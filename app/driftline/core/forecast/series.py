@@ -37,7 +37,8 @@ class Served(Struct, array_like=True, gc=False):
         scale: of the series, as the model and the intervals used it.
         level, before: mean of the last season, and of the one before it, as the model saw them.
         served: where the guard had something else served than the model forecast: by horizon the values, the bounds
-            and what the model forecast, each packed, with NaN where there is none; and the rungs that decided.
+            and what the model forecast, each packed, with NaN where there is none; and the rungs that decided. With a
+            second model always, and then what that one forecast, packed like the others.
         swell: of the intervals when it was made (`core.forecast.interval`).
     """
 
@@ -63,13 +64,13 @@ class Served(Struct, array_like=True, gc=False):
         return _NUMBER.unpack_from(self.ahead, place)[0], _NUMBER.unpack_from(self.halves, place)[0]
 
     def served_at(self, horizon: int) -> tuple[list[float | None], str]:
-        """Where the guard had something else served: of one horizon the value, both bounds and what the model forecast,
-        and the rung that decided."""
+        """Where the guard had something else served, or there is a second model: of one horizon the value, both bounds,
+        what the model forecast and what the second one did; and the rung that decided."""
         if self.served is None:
             raise InvariantError("a forecast that the guard let pass as it was is asked for something else")
-        *numbers, rungs = self.served
-        found = [_NUMBER.unpack_from(one, 8 * horizon - 8)[0] for one in numbers]
-        return [None if isnan(one) else one for one in found], rungs[horizon - 1]
+        *numbers, rungs = self.served[:5]
+        found = [_NUMBER.unpack_from(one, 8 * horizon - 8)[0] for one in (*numbers, *self.served[5:])]
+        return [None if isnan(one) else one for one in (*found, nan)[:5]], rungs[horizon - 1]
 
 
 def packed(numbers: Sequence[float | None]) -> bytes:
@@ -252,9 +253,10 @@ def _served_fits(one: Any, first: int, last: int, horizons: int, features: int) 
 
 def _instead_fits(served: Any, horizons: int) -> bool:
     """Whether it is what the guard had served."""
-    if type(served) is not list or len(served) != 5:
+    if type(served) is not list or len(served) not in (5, 6):
         return False
-    *numbers, rungs = served
+    *numbers, rungs = served[:5]
+    numbers += served[5:]
     named = type(rungs) is list and len(rungs) == horizons and all(type(rung) is str for rung in rungs)
     return named and all(_are_numbers(one, horizons) for one in numbers)
 

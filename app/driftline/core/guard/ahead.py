@@ -53,6 +53,7 @@ class Passed(NamedTuple):
         trips: by horizon; of a rung that sees no horizon once.
         tripped: one of each rung, the worst one; the last one decided.
         instead: which fallback is served at the nearest horizon that has one.
+        second: what the second model forecast; None where it said nothing.
     """
 
     draft: Draft
@@ -61,6 +62,7 @@ class Passed(NamedTuple):
     tripped: tuple[Trip, ...]
     instead: Instead | None
     holding: Holding | None = None
+    second: Sequence[float | None] | None = None
 
 
 class AheadLadder(Ladder):

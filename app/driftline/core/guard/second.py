@@ -11,13 +11,16 @@ In a state it is a pickle of its own: a file that declares another second model 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from driftline.core.error import SnapshotError
 from driftline.core.fault import ModelRaisedError
 from driftline.core.guard.quarantine import Copies, Pair
 from driftline.core.model.learner import Learner
 from driftline.core.notation import is_factory
 from driftline.core.oracle import Oracle
-from driftline.core.output import MODEL, SECOND, Prediction, Unserved
+from driftline.core.output import MODEL, SECOND, Judged, Prediction, Unserved
 from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
@@ -26,6 +29,8 @@ from driftline.core.record import LabelValue
 from driftline.core.river.ahead import Given
 from driftline.core.river.expression import params_used
 from driftline.core.task import task_of
+
+_ERROR_MAX: Final = 1e308  # a sum must stay a number, whatever a model says
 
 
 class Second:
@@ -36,7 +41,8 @@ class Second:
 
     Attributes:
         copies: to go back to, where labels may be held back from learning.
-        labels: at which both models had an answer; `first_error` and `own_error` are the sums of their errors there.
+        labels: at which both models had an answer, of forecasts at each horizon; `first_error` and `own_error` are the
+            sums of their errors there.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -85,11 +91,18 @@ class Second:
         made = {one.name: one.prediction for one in unserved}
         if error is None or SECOND not in made:
             return
-        first, own = error(label, made.get(MODEL, served)), error(label, made[SECOND])
+        self._count(error(label, made.get(MODEL, served)), error(label, made[SECOND]))
+
+    def compare_ahead(self, value: float, judged: Judged) -> None:
+        """The same of an observation, at each horizon at which it was forecast."""
+        for first, own, _ in beside_ahead(judged):
+            self._count(abs(value - first), abs(value - own))
+
+    def _count(self, first: float | None, own: float | None) -> None:
         if first is not None and own is not None:
             self.labels += 1
-            self.first_error += first
-            self.own_error += own
+            self.first_error = min(self.first_error + first, _ERROR_MAX)
+            self.own_error = min(self.own_error + own, _ERROR_MAX)
 
     def undo(self, undone: list[Pair]) -> None:
         """Forget what the first model does not know any more: it is held, and would be learned twice.
@@ -136,6 +149,16 @@ class Second:
         """The copies of its model that it holds, by what they are."""
         found = {"last good": self.learner.good, "older": self.copies.older, "newer": self.copies.newer}
         return {name: copy for name, copy in found.items() if copy is not None}
+
+
+def beside_ahead(judged: Judged) -> Iterator[tuple[float, float, bool]]:
+    """What the first model forecast of an observation, what the second one did, and whether that was served: by
+    horizon, where both did."""
+    made, rungs = judged.made or judged.values, judged.rungs or [""] * len(judged.values)
+    for value, unserved, rung, own in zip(judged.values, made, rungs, judged.second, strict=False):
+        first = unserved if rung else value
+        if first is not None and own is not None:
+            yield first, own, bool(rung) and value == own
 
 
 def model_text(pipeline: Pipeline) -> str:
