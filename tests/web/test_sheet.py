@@ -57,6 +57,10 @@ CONTRASTS = """
   });
 })
 """
+WIDE = """
+[...document.querySelectorAll('.plot')].every(one => one.querySelector('.main-svg').clientWidth === one.clientWidth
+  && one.clientWidth > one.parentElement.clientWidth - 40)
+"""
 
 
 async def test_reports_are_read_by_everyone_in_the_dark_too(tmp_path: Path) -> None:
@@ -70,6 +74,7 @@ async def test_reports_are_read_by_everyone_in_the_dark_too(tmp_path: Path) -> N
             assert min(await page.value(CONTRASTS)) >= CONTRAST_MIN, f"{width} {dark}"
             assert not await faults(page), f"{width} {dark}"
             assert await page.value("document.documentElement.scrollWidth") <= width
+            assert await page.value(WIDE), f"{width}: plots are as wide as their cards"
             grounds.add(await page.value("getComputedStyle(document.querySelector('.main-svg')).backgroundColor"))
         assert grounds == {"rgb(255, 255, 255)", "rgb(22, 27, 34)"}
         await page.resize(1366, 900)  # the theme changes while it is open

@@ -11,6 +11,12 @@ function inTheme(shades) {
   Plotly.newPlot = (...plot) => { plots.push(plot); return draw(newPlot, dark.matches, plot); };
   const again = isDark => plots.forEach(plot => draw(Plotly.react, isDark, plot));
   dark.addEventListener("change", () => again(dark.matches));
+  addEventListener("DOMContentLoaded", () => {  // which card is the last of its row is only known now
+    for (const [name] of plots) {
+      const holder = document.getElementById(name);
+      if (holder.querySelector(".main-svg").clientWidth !== holder.clientWidth) Plotly.Plots.resize(holder);
+    }
+  });
   addEventListener("beforeprint", () => again(false));  // on paper
   addEventListener("afterprint", () => again(dark.matches));
 }

@@ -305,7 +305,7 @@ def _counts(one: CandidateReport) -> str:
 
 
 _COUNTED = {
-    "quarantine_opened": "bursts of suspect labels",
+    "quarantine_opened": "times that labels became suspect",
     "quarantine_held": "labels held back",
     "quarantine_undone": "learned labels taken back",
     "quarantine_released": "held labels released",

@@ -161,9 +161,15 @@ def differences(report: Report, metric: str) -> Figure:
     )
     _keep_short(figure, values, below, above)
     figure.add_vline(x=0, line={"color": SOFT, "width": 1})
+    for index, name in enumerate(names):  # above its line: beside it, long names would leave no room on a telephone
+        figure.add_annotation(
+            text=name, xref="paper", x=0, y=index, xanchor="left", yanchor="bottom", yshift=7, showarrow=False,
+            font={"size": 12},
+        )  # fmt: skip
     better = next((one.better for one in report.metrics if one.name == metric), 1)
-    figure.update_xaxes(title_text="to the right is better" if better > 0 else "to the left is better", nticks=6)
-    figure.update_yaxes(automargin=True, range=[-0.6, len(names) - 0.4])
+    side = "to the right is better" if better > 0 else "to the left is better"
+    figure.update_xaxes(title_text=side, nticks=6, tickangle=0)
+    figure.update_yaxes(showticklabels=False, range=[-0.6, len(names) - 0.2])
     return figure
 
 
@@ -207,6 +213,7 @@ def by_horizon(report: Report, metric: str) -> Figure:
             )
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="steps ahead", nticks=12, tickangle=0)
+    figure.update_yaxes(rangemode="tozero")  # a hundredth would look like a cliff otherwise
     return figure
 
 
@@ -237,7 +244,8 @@ def forecasts(report: Report, one: CandidateReport, number: int) -> Figure:
                     hovertemplate="%{y:,.4g}",
                 )
             )
-    figure.update_layout(hovermode="x unified", showlegend=True, legend={"orientation": "h", "y": -0.15})
+    legend = {"orientation": "h", "y": -0.15, "traceorder": "normal"}
+    figure.update_layout(hovermode="x unified", showlegend=True, legend=legend)
     figure.update_xaxes(title_text="row" if report.source.counted else None, nticks=6, tickangle=0)
     return figure
 
