@@ -22,6 +22,18 @@ from tests.web.test_site import TOKEN, StillFeed
 HOSTILE = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
 EPISODE = "cards-0-loss-e7"
 
+HOLES = """
+(() => {
+  const cards = [...$('cards').children].filter(one => !one.hidden).map(one => one.getBoundingClientRect());
+  const whole = $('cards').getBoundingClientRect(), found = [];
+  for (const y of new Set(cards.map(one => one.top + 5)))
+    for (let x = whole.left + 20; x < whole.right; x += 40)
+      if (!cards.some(one => one.left - 12 <= x && x <= one.right + 12 && one.top - 20 <= y && y <= one.bottom + 20))
+        found.push([x, y]);
+  return found;
+})()
+"""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: `apt-get install chromium`, or another package of it"),
@@ -119,6 +131,27 @@ async def test_nothing_is_wider_than_the_screen(feed: StillFeed, width: int) -> 
         await page.show(url, width, 900, dark=width == 390)
         await page.until(f"{text_of('episodes-list')}.includes('yyy')")
         assert await page.value("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1366, 1800, 2560])
+@pytest.mark.parametrize("seen", [True, False])
+async def test_cards_leave_no_hole_in_their_rows(feed: StillFeed, width: int, seen: bool) -> None:
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        await page.resize(width, 900)
+        await page.value(f"Object.assign(state.about, {{priced: {str(seen).lower()}, holds: {str(not seen).lower()}}})")
+        for role in ("everyone", "operations", "data_science", "domain_expert"):
+            await page.value(f"play('{role}')")
+            empty = await page.value(HOLES)
+            assert not empty, f"{role}: {empty}"
+
+
+async def test_a_metric_stays_where_no_label_came_for_long(feed: StillFeed) -> None:
+    for number in range(1, 300):
+        feed.board.take_entry(0, NOW_MS + number, note(watermark_ms=NOW_MS + number, pending=number))
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        assert await page.until("charts.metric.plot !== null && $('metric-name').value") == "Accuracy"
 
 
 async def test_by_keyboard(feed: StillFeed) -> None:

@@ -6,12 +6,13 @@ const LETTERS = {alert: "A", drift: "D", model: "M", guard: "G", resolved: "R"};
 const POINTS_MAX = 8000;
 const FLAG = 15;  // side of a mark's flag
 const ROWS = 3;  // of flags: more that lie close have a line only
-const time = {points: [], marks: [], range: "all"};  // what all curves share; a point is [shard, time, wall, {window}, {total}, {more}]
+const time = {points: [], names: new Set(), marks: [], range: "all"};  // what all curves share; a point is [shard, time, wall, {window}, {total}, {more}]
 
 function takePoints(packed, anew) {
-  if (anew) time.points = [];
+  if (anew) [time.points, time.names] = [[], new Set()];
   const named = (names, values) => Object.fromEntries(names.map((name, at) => [name, values[at]]).filter(pair => pair[1] !== null));
   for (const one of packed.rows) time.points.push([one[0], one[1], one[2], named(packed.names, one[3]), named(packed.names, one[4]), named(packed.more, one[5])]);
+  packed.names.forEach((name, at) => { if (packed.rows.some(one => one[3][at] !== null || one[4][at] !== null)) time.names.add(name); });
   if (time.points.length > POINTS_MAX) {
     const half = time.points.length >> 1;
     time.points = time.points.filter((_, at) => at >= half || at % 2);

@@ -14,8 +14,7 @@ let source = null;
 
 function draw() {
   const {metric, kpi, labels} = charts, points = time.points;
-  const names = new Set(points.slice(-200).flatMap(point => [...Object.keys(point[3]), ...Object.keys(point[4])]));
-  options($("metric-name"), [...names]);
+  options($("metric-name"), [...time.names].slice(-40));  // whether or not a label came lately
   const name = $("metric-name").value;
   const place = $("metric-span").value === "window" && points.some(point => name in point[3]) ? 3 : 4;
   time.range = $("range").value;
@@ -49,9 +48,13 @@ function play(role) {
   for (const card of [...$("cards").children]) card.hidden = !order.includes(card.id) || NEEDED[card.id] && !state.about[NEEDED[card.id]];
   const focused = document.activeElement;
   $("cards").prepend(...order.map($));
-  const shown = [...$("cards").children].filter(card => !card.hidden), last = shown.findLast(card => !card.classList.contains("wide"));
-  for (const card of shown) card.toggleAttribute("data-last", card === last);  // it fills its row, however many columns there are
-  for (const columns of [2, 3, 4]) $("cards").dataset[`of${columns}`] = (shown.length + 1) % columns;
+  const shown = [...$("cards").children].filter(card => !card.hidden), wide = card => card.classList.contains("wide");
+  for (const columns of [2, 3, 4]) {  // the last card fills its row; in two columns a wide one does so anyway
+    const last = shown.findLast(card => columns > 2 || !wide(card)), tall = columns === 2 && shown.includes($("kpi"));
+    const left = (columns - (shown.length + 1 + Number(tall)) % columns) % columns;
+    for (const card of $("cards").children) delete card.dataset[`in${columns}`];
+    last.dataset[`in${columns}`] = (Number(wide(last)) + left) % columns + 1;
+  }
   focused?.focus?.();
   for (const name of ["verdict", "episodes", "marks", "numbers"]) if (state[name]) show[name](state[name]);
   for (const chart of Object.values(charts)) chart.resize();

@@ -70,6 +70,7 @@ const counted = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s
 const words = text => text.replaceAll("_", " ");
 const title = text => words(text).replace(/^./, first => first.toUpperCase());
 const money = (value, unit = "") => isThere(value) ? `${value.toLocaleString("en-US", {maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0})} ${unit}`.trim() : "no estimate";
+const priced = (value, unit) => isThere(value) ? [money(value), unit] : money(value);  // the unit apart, to be shown smaller
 const compact = value => value.toLocaleString("en-US", {notation: "compact", maximumFractionDigits: 1});
 const known = value => isThere(value) ? value.toLocaleString("en-US", {maximumFractionDigits: value < 10 ? 1 : 0}) : "unknown";
 

@@ -98,7 +98,7 @@ const show = {
   versions(versions) {
     state.versions = versions;
     $("versions-head").replaceChildren(heads("Generation", "What made it", "Since (event time)"));
-    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text, make("div", {class: "meta"}, [(state.shards ?? []).length > 1 ? `shard ${one.shard}` : "", isThere(one.learned) ? `had learned ${counted(one.learned, "label")} then` : ""].filter(Boolean).join("; "))), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
+    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text, make("div", {class: "meta"}, [(state.shards ?? []).length > 1 ? `shard ${one.shard}` : "", one.learned ? `had learned ${counted(one.learned, "label")} then` : ""].filter(Boolean).join("; "))), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
   },
 
   kpis(kpis) {
@@ -185,12 +185,12 @@ function showFigures() {
     waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
     model: ["Model generation", generations.join(", ") || "no data", generations.length > 1 ? "shards differ" : ""],
     held: state.about.holds && ["Held to decide", known(numbers.held), ""],
-    kpi: kpi && [`${title(kpi.name)}, known`, money(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
-    estimate: kpi && [`${title(kpi.name)}, estimated`, money(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
+    kpi: kpi && [`${title(kpi.name)}, known`, priced(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
+    estimate: kpi && [`${title(kpi.name)}, estimated`, priced(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
     time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
   };
   const figures = FIGURES[state.role ?? "everyone"].map(name => every[name]).filter(Boolean);
-  fill($("figures"), figures, one => one[0], ([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null)));
+  fill($("figures"), figures, one => one[0], ([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...[value].flat().map((part, at) => at ? make("span", {class: "unit"}, ` ${part}`) : part), more ? make("small", {}, more) : null)));
   tick();
 }
 
