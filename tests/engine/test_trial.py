@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 from river import drift
 
+from driftline.cli.shards import remarks
 from driftline.codec.keyring import NO_KEYS
 from driftline.codec.manifest import (
     chunk_key,
@@ -30,6 +31,7 @@ from driftline.core.state.freeze import Frozen, dump, dump_rest, load, view_of
 from driftline.engine.snapshot import read_shelf
 from driftline.engine.trial import check_works
 from driftline.operate.restoring import StateReader, thaw
+from driftline.operate.status import ShardStatus
 from driftline.transport.port import Place
 from tests.parity.rig import NOW_MS, Life, pipeline, produce, worked
 from tests.support.cluster import MemoryCluster
@@ -111,6 +113,14 @@ def test_a_part_in_rust_that_panics_later_does_not_end_the_worker() -> None:
         fold(shard, event(str(number), offset=number), label(str(number), True, offset=number))
     assert shard.evaluation.label_count == 700
     assert isinstance(shard.monitors.direct[Signal.ERROR][0].detector, drift.NoDrift)
+    note = {"stopped_detectors": shard.summary()["stopped_detectors"]}
+    (told,) = remarks([ShardStatus(0, {}, {}, 0, 1, note)], "cards.control")
+    assert "these detectors raised and find nothing any more: error." in told
+
+
+def test_a_detector_that_works_is_not_called_stopped() -> None:
+    assert "stopped_detectors" not in watched().summary()
+    assert "stopped_detectors" not in Shard(small(drift={"error": "NoDrift()"}), 0).summary()
 
 
 @pytest.mark.parametrize(

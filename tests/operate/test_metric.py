@@ -59,6 +59,7 @@ FAMILIES = {
     "driftline_shard_ready",
     "driftline_metric",
     "driftline_metric_by",
+    "driftline_detectors_stopped",
     "driftline_label_coverage",
     "driftline_label_delay_quantile_seconds",
     "driftline_expected_accuracy",

@@ -195,6 +195,11 @@ def remarks(shards: Sequence[ShardStatus], control: str) -> Iterator[str]:
         note = shard.note or {}
         if note.get("frozen"):
             yield f"shard {shard.partition} is frozen: it does not learn until `driftline control unfreeze`"
+        if stopped := note.get("stopped_detectors"):
+            yield (
+                f"shard {shard.partition}: these detectors raised and find nothing any more: {', '.join(stopped)}. "
+                "The state was not as it was written: restore one of yours, or change their settings in the file"
+            )
         if note.get("known") == 0 and note.get("counts", {}).get("scored"):
             yield f"shard {shard.partition}: the model is untrained, so its predictions mean nothing yet"
         if latest := [_command(one) for one in note.get("commands", ())]:

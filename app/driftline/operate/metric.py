@@ -234,6 +234,11 @@ _STATE: Final[Sequence[Series[Seen]]] = (
         lambda seen: one(seen.live.shard.learner.generation),
     ),
     gauge("driftline_open_episodes", "Open episodes.", _episodes, "kind"),
+    gauge(
+        "driftline_detectors_stopped",
+        "Drift detectors that raised and find nothing any more.",
+        lambda seen: one(len(seen.summary.get("stopped_detectors", ()))),
+    ),
     gauge("driftline_watermark_seconds", "Watermark, in epoch seconds.", _watermark),
     counter(
         "driftline_drift",

@@ -371,6 +371,7 @@ class _Note(Struct):
     commands: list[_Taken] = []
     episodes: list[str] = []
     acknowledged: list[str] = []
+    stopped_detectors: list[str] = []
     history: dict[str, dict[str, int]] = {}
     full: float | None = None
     kpi: dict[str, KpiNote] = {}

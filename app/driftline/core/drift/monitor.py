@@ -7,7 +7,7 @@ A warning is a detector's own zone (DDM, EDDM, HDDMA, HDDMW), or what a second, 
 the drift, or until the signal has been out of the zone for `warning_span` values.
 
 None of River's detectors raises at a number. One that does is of a state that someone else wrote, and its monitor finds
-nothing from then on: the shard goes on.
+nothing from then on: the shard goes on, and `stopped` says so.
 """
 
 from __future__ import annotations
@@ -268,6 +268,11 @@ class Monitor:
         self.detector = drift.NoDrift()
         if self.looser is not None:
             self.looser = drift.NoDrift()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it gave up: its detector is not the one that the file names."""
+        return type(self.detector) is drift.NoDrift and "NoDrift" not in self.expression
 
     def _drift(self, settled: bool) -> Drift:
         self.drift_count += 1

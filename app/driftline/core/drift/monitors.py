@@ -342,6 +342,10 @@ class DriftMonitors:
         """All monitors there are now; a text's rates come to be as its reference is full."""
         return [*(monitor for monitors in self.direct.values() for monitor in monitors), *self._event_monitors()]
 
+    def stopped(self) -> list[str]:
+        """The names of those that find nothing any more."""
+        return [monitor.name for monitor in self.every() if monitor.stopped]
+
     def keep(self, old: DriftMonitors, first: DriftMonitors) -> dict[str, str]:
         """Go on from another one's past, of the same features: where a watch began as it begins here, it goes on.
 

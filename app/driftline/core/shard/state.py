@@ -294,6 +294,7 @@ class Shard:
             "commands": self.commands.values(),
             "counts": dict(self.counts),
             "drifts": {f"{signal} {detection}": count for (signal, detection), count in self.drifts.items()},
+            **({"stopped_detectors": names} if (names := self.monitors.stopped()) else {}),
             "episodes": [episode.name for episode in self.episodes.open.values()],
             "acknowledged": [episode.name for episode in self.episodes.open.values() if episode.acknowledged],
             "metrics": self.evaluation.values(),
