@@ -2,6 +2,8 @@
 
 import os
 
+from driftline.core.river.deferral import install as _install_deferral
+
 __version__ = "0.3.0.dev0"
 
 # The last bits of a product of matrices depend on how many threads OpenBLAS or MKL divide it among, by default as many
@@ -9,3 +11,5 @@ __version__ = "0.3.0.dev0"
 # come to the same.
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
+
+_install_deferral()

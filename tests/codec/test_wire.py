@@ -15,8 +15,8 @@ from driftline.codec.wire import Wire
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import Event, InputRecord, Label, Malformed, Passed, Source
 from driftline.ingest.column import Fields
-from driftline.ingest.feed import LabelForm
 from driftline.ingest.history import TableSource
+from driftline.ingest.label_form import LabelForm
 from driftline.ingest.log import LogSource
 from driftline.ingest.table import Table
 from tests.support.small import NOW_MS, small

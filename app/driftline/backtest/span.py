@@ -10,8 +10,7 @@ from driftline.codec.keyring import KeyRing
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import Layout, input_name
-from driftline.kafka.broker import KafkaBroker
-from driftline.transport.port import Place
+from driftline.transport.port import Broker, Place
 
 Order = Literal["journal", "time"]
 
@@ -80,7 +79,7 @@ class Bounds:
     over_ms: int | None = None
 
 
-async def bounds_of(broker: KafkaBroker, pipeline: Pipeline, layout: Layout, shard: int, span: Span) -> Bounds:
+async def bounds_of(broker: Broker, pipeline: Pipeline, layout: Layout, shard: int, span: Span) -> Bounds:
     """The offsets that a span means in one shard.
 
     Labels are read from the first event's time until the last event's wait is over.
@@ -145,7 +144,7 @@ def _cut(places: Sequence[Place], beginnings: Mapping[Place, int], starts: Mappi
     )
 
 
-async def _time_of(broker: KafkaBroker, place: Place, offset: int) -> int | None:
+async def _time_of(broker: Broker, place: Place, offset: int) -> int | None:
     """Time of the first record at or behind an offset; None where there is none."""
     reader = broker.reader()
     try:

@@ -22,7 +22,6 @@ from driftline.core.shard.state import Shard
 from driftline.core.state.freeze import dump, frozen_digest
 from driftline.core.task import task_of
 from driftline.engine.recovery import Recovery
-from driftline.kafka.broker import KafkaBroker
 from driftline.transport.port import Broker, Place, Reader
 
 
@@ -42,6 +41,8 @@ class TopicPart:
         return asyncio.run(self._run(watch))
 
     async def _run(self, watch: PartProgress) -> tuple[list[Result], Facts]:
+        from driftline.kafka.broker import KafkaBroker  # a backtest over files should not pay for it
+
         pipeline = parse_pipeline(self.source.live, spare=True)
         broker = KafkaBroker(pipeline, self.settings)
         bounds = await bounds_of(broker, pipeline, self.source.layout, self.number, self.source.span)

@@ -47,8 +47,6 @@ from driftline.core.task import tasks as every_task
 from driftline.core.task.rule import Rule
 from driftline.core.timestamp import written
 from driftline.core.wording import money
-from driftline.kafka.broker import KafkaBroker
-from driftline.kafka.client import admin, client_options, partition_counts
 from driftline.transport.port import Place
 
 CANDIDATES_MAX = 64
@@ -192,6 +190,9 @@ def _over_topics(
 
 async def _look(topics: Topics) -> tuple[Layout, Order]:
     """Which shards there are, and in which order to fold."""
+    from driftline.kafka.broker import KafkaBroker  # here, as a backtest over files should not pay for it
+    from driftline.kafka.client import admin, client_options, partition_counts
+
     live = topics.live.topics
     events, journal = live.events, live.journal
     async with admin(client_options(topics.settings)) as client:

@@ -15,7 +15,6 @@ from driftline.author.need import OUTAGE_MS, Need, need
 from driftline.cli.command.history import Files
 from driftline.cli.echo import echo, show
 from driftline.cli.history import look_through
-from driftline.cli.live import against_live
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.cli.trial import prove, try_building
 from driftline.config import dump_pipeline
@@ -44,6 +43,8 @@ def check(
         return
     settings = settings_of(bootstrap=bootstrap)
     if live:
+        from driftline.cli.live import against_live  # here, as other checks need no Kafka
+
         against_live(pipeline_of(settings, pipeline_file, overrides), settings, as_json=as_json)
         return
     path = pipeline_file or settings.pipeline

@@ -28,13 +28,14 @@ from operator import attrgetter
 from typing import Any
 
 from driftline.codec.decode import MISSING
-from driftline.codec.wire import Sent, Wire, set_path
+from driftline.codec.wire import Sent, Wire
 from driftline.config import Settings
 from driftline.core.error import InputFileError, TopicError, UnreachableError
 from driftline.core.fold.future import NAMED_MAX, in_time
 from driftline.core.label.partitioner import murmur2
-from driftline.core.pipeline import PathPart, Pipeline, parse_path
+from driftline.core.pipeline import Pipeline
 from driftline.core.timestamp import written
+from driftline.ingest.label_form import LabelForm
 from driftline.ingest.table import Sample
 from driftline.kafka.client import admin, answered, client_options, partition_counts, producer, sending_explained
 
@@ -256,32 +257,6 @@ def _wave_span_ms(pipeline: Pipeline) -> int | None:
 def partition_of(key: bytes, count: int) -> int:
     """The partition of a key as Kafka's default partitioner has it (murmur2)."""
     return int((murmur2(key) & 0x7FFF_FFFF) % count)
-
-
-class LabelForm:
-    """Makes label records as the pipeline reads them."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        form = pipeline.label
-        if form is None:
-            raise TopicError(f"pipeline {pipeline.name} has no label section; add one")
-        self._id = parse_path(form.id)
-        self._value = parse_path(form.value)
-        self._time: tuple[PathPart, ...] | None = parse_path(form.time) if form.time else None
-        self._wire = Wire(form)
-
-    def encode(self, event_id: str | int, label: object, time_ms: int) -> Sent:
-        """The record of one label.
-
-        Args:
-            event_id: as it is read of the event.
-        """
-        record: dict[str, Any] = {}
-        set_path(record, self._id, event_id)
-        set_path(record, self._value, label)
-        if self._time is not None:
-            set_path(record, self._time, time_ms)
-        return self._wire.write(record, event_id, time_ms)
 
 
 def _encode(wire: Wire, sample: Sample) -> Sent:

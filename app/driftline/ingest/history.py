@@ -31,7 +31,7 @@ from driftline.core.record import Event, InputRecord, Label, LabelValue, Source
 from driftline.core.timestamp import written
 from driftline.ingest.column import Fields
 from driftline.ingest.csv_file import CsvFile
-from driftline.ingest.feed import LabelForm
+from driftline.ingest.label_form import LabelForm
 from driftline.ingest.plain import OtherRows, PlainReader
 from driftline.ingest.rows import Bad
 from driftline.ingest.table import Sample, Table
