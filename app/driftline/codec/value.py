@@ -278,7 +278,7 @@ def judged_of(judged: Judged, by: Sequence[str]) -> JudgedValue:
         _each(judged.lower),
         _each(judged.upper),
         _each(judged.naive),
-        [str(version) for version in judged.versions],
+        [f"{version.generation}.{version.learned}" for version in judged.versions],
         written(judged.scale),
         _each(judged.made) if judged.made else UNSET,
         [rung or None for rung in judged.rungs] if judged.rungs else UNSET,
@@ -287,7 +287,10 @@ def judged_of(judged: Judged, by: Sequence[str]) -> JudgedValue:
 
 
 def _each(values: Sequence[float | None]) -> list[Shown]:
-    return [written(value) for value in values]
+    # `written`, without a call for each
+    return [
+        value if type(value) is not float or -_SMALL < value < _SMALL else Raw(orjson.dumps(value)) for value in values
+    ]
 
 
 def shown(prediction: Prediction) -> Stands:

@@ -142,14 +142,11 @@ def _judge(shard: Shard, forecasts: Forecasts, keys: Keys, event: Event, found: 
         prediction = Prediction(value=next((ahead for ahead in judged.values if ahead is not None), None))
         if shard.terms.limited:
             shard.watch.judge(judged.versions[0].generation, shard.learner.generation)
-        first = True
-        for horizon, ahead in zip(judged.horizons, judged.values, strict=True):
-            if ahead is None:
-                continue
-            one, delay_ms = Prediction(value=ahead), horizon * judged.step_ms
-            shard.evaluation.update(value, one)
-            shard.maturity.on_label(pipeline, value, delay_ms, one, event.features, now_ms, first=first)
-            first = False
+        answered = [(at, ahead) for at, ahead in zip(judged.horizons, judged.values, strict=True) if ahead is not None]
+        each = [Prediction(value=ahead) for _, ahead in answered]
+        delays_ms = [horizon * judged.step_ms for horizon, _ in answered]
+        shard.evaluation.update_all(value, each)
+        shard.maturity.on_truth(pipeline, value, delays_ms, each, event.features, now_ms)
     priced: tuple[Priced, ...] = ()
     stakes: Stakes | None = None
     if judged is not None and shard.terms.priced:

@@ -22,8 +22,13 @@ class Board:
 
     def add(self, horizons: tuple[int, ...], added: Floats) -> None:
         """What `core.task.ahead.added` gives of an observation."""
-        if horizons:
-            with np.errstate(over="ignore"):  # of a forecast near the largest number there is
+        if not horizons:
+            return
+        count = len(horizons)
+        with np.errstate(over="ignore"):  # of a forecast near the largest number there is
+            if horizons == tuple(range(1, count + 1)):
+                self.sums[:count] += added
+            else:
                 self.sums[np.array(horizons) - 1] += added
 
     def values(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ comes, and says what is published.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import fsum, inf
+from math import fsum
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ from driftline.core.forecast.board import Board
 from driftline.core.forecast.interval import Intervals
 from driftline.core.forecast.level import Level
 from driftline.core.forecast.row import Origin, Rows
-from driftline.core.forecast.series import Series, Served, packed
+from driftline.core.forecast.series import Series, Served, number_at, packed
 from driftline.core.forecast.transform import transform_of
 from driftline.core.forecast.vector import Floats, Vectors
 from driftline.core.history.history import key_of
@@ -56,7 +56,7 @@ class Observed(Struct, gc=False):
         slot, time_ms: of its step.
         added: the steps since the observation before, as they are filled in; the last is the observation.
         before: the value of the step, where one was known.
-        waiting: what was forecast of it, by horizon in ascending order.
+        waiting: what was forecast of it, by horizon in ascending order; `ahead`: its numbers, as the model had them.
         judged: the same, for people.
         seen, array: the values of the series as the model sees them, once they are needed.
     """
@@ -71,6 +71,7 @@ class Observed(Struct, gc=False):
     added: tuple[float, ...] = ()
     before: float | None = None
     waiting: tuple[tuple[int, Served], ...] = ()
+    ahead: Sequence[float] = ()
     judged: Judged | None = None
     seen: list[float] | None = None
     array: Floats | None = None
@@ -212,14 +213,6 @@ class Forecasts:
             found.array = np.array(self._as_seen(found))
         return found.array
 
-    def _bounds(self, seen: float, half: float | None) -> tuple[float | None, float | None]:
-        """The interval around a forecast, from what the model says."""
-        if half is None:
-            return None, None
-        least, back = self._transform.least, self._transform.back
-        low, high = back(max(seen - half, least)), back(max(seen + half, least))
-        return (low, high) if -inf < low and high < inf else (None, None)
-
     def _find(self, found: Observed, scale: float | None) -> None:
         """What was forecast of an observation."""
         form, series, waiting = self._form, found.series, []
@@ -230,28 +223,26 @@ class Forecasts:
         found.waiting = tuple(waiting)
         if not waiting:
             return
-        values: list[float | None] = []
-        lower, upper, naive, unserved, second = [], [], [], [], []
-        for horizon, served in waiting:
+        found.ahead = ahead = [number_at(served.ahead, horizon) for horizon, served in waiting]
+        halves = [number_at(served.halves, horizon) for horizon, served in waiting]
+        lower, upper = self._transform.bounds(ahead, halves)
+        back = self._transform.back
+        values: list[float | None] = list(ahead) if self._transform.plain else list(map(back, ahead))
+        unserved: list[tuple[float | None, str]] = []
+        second: list[float | None] = []
+        for at, (horizon, served) in enumerate(waiting):
             if served.served is not None:
-                (value, low, high, made, other), rung = served.served_at(horizon)
-                unserved.append((made, rung))
-                second.append(other)
-            else:
-                seen, half = served.at(horizon)
-                low, high = self._bounds(seen, None if half != half else half)
-                value = self._transform.back(seen)
-                unserved.append((None, ""))
-                second.append(None)
-            values.append(value)
-            lower.append(low)
-            upper.append(high)
-            naive.append(series.values[self._rows.base_place(series.place(served.slot), horizon)])
+                (values[at], lower[at], upper[at], made, other), rung = served.served_at(horizon)
+                if not unserved:
+                    unserved, second = [(None, "")] * len(waiting), [None] * len(waiting)
+                unserved[at], second[at] = (made, rung), other
         stopped = any(rung for _, rung in unserved)
+        target, base_place = series.place(found.slot), self._rows.base_place
         found.judged = Judged(
             found.names, found.time_ms, form.step_ms, tuple([horizon for horizon, _ in waiting]),
-            tuple(values), tuple(lower), tuple(upper), tuple(naive),
-            tuple([served.version for _, served in waiting]), scale, form.interval,
+            tuple(values), tuple(lower), tuple(upper),
+            tuple([series.values[base_place(target - horizon, horizon)] for horizon, _ in waiting]),
+            tuple([ModelVersion(served.generation, served.learned) for _, served in waiting]), scale, form.interval,
             tuple([made for made, _ in unserved]) if stopped else (),
             tuple([rung for _, rung in unserved]) if stopped else (),
             () if all(other is None for other in second) else tuple(second),
@@ -275,13 +266,16 @@ class Forecasts:
                 board = self.segments[segment] = Board(self._form.horizons)
             board.add(answered, sums)
         y, add, seen = found.value, self.intervals.add, self._transform.forth(found.value)
-        for (horizon, served), low, high in zip(found.waiting, judged.lower, judged.upper, strict=True):
+        now = self.intervals.swell
+        judgements = zip(found.waiting, found.ahead, judged.lower, judged.upper, strict=True)
+        for (horizon, served), ahead, low, high in judgements:
             covered = None if low is None or high is None else low <= y <= high
-            ahead = served.at(horizon)[0]
-            if (now := self.intervals.swell) > SWOLLEN * served.swell:
+            if now > SWOLLEN * served.swell:
                 served.swell = now
             if ahead == ahead:  # else it was withheld
                 add(horizon, abs(ahead - seen) / served.scale, covered, count, served.swell)
+                if horizon == 1:  # the only one that a swell follows
+                    now = self.intervals.swell
 
     def teach(self, found: Observed, *, sees: Sees) -> Taught:
         """What the model learns of an observation.
@@ -324,10 +318,10 @@ class Forecasts:
         values, place = self._as_seen(found), len(series.values) - 1
         scale = self._scale(series, values)
         origin = Origin(values, place, scale, *self._rows.levels(values, place), features)
-        horizons = range(1, form.horizons + 1)
-        bases = tuple([values[self._rows.base_place(place, horizon)] for horizon in horizons])
-        times = [found.time_ms + horizon * form.step_ms for horizon in horizons]
+        bases = tuple([values[at] for at in self._rows.base_places(place, form.horizons)])
         made, matrix = [], None
+        horizons = range(1, form.horizons + 1)
+        times = [found.time_ms + horizon * form.step_ms for horizon in horizons] if sees != "series" else []
         if sees == "rows":
             made = [self._rows.row(origin, horizon, at_ms) for horizon, at_ms in zip(horizons, times, strict=True)]
         elif sees == "matrix":
@@ -359,17 +353,17 @@ class Forecasts:
         series, transform = found.series, self._transform
         halves = [None if half is None else half * asked.scale for half in self.intervals.halves()]
         place, count = len(series.values) - 1, self._form.horizons
-        naive = tuple([series.values[self._rows.base_place(place, horizon)] for horizon in range(1, count + 1)])
+        values = series.values
+        naive = tuple([values[at] for at in self._rows.base_places(place, count)])
         if ahead is None:
             return Draft([None] * count, halves, [None] * count, [None] * count, [None] * count, naive)
-        seen = [max(value, transform.least) for value in ahead]
-        both = [self._bounds(value, half) for value, half in zip(seen, halves, strict=True)]
-        lower, upper = [low for low, _ in both], [high for _, high in both]
-        return Draft(list(seen), halves, self.restored(ahead), lower, upper, naive)
+        seen = list(ahead) if transform.plain else [max(value, transform.least) for value in ahead]
+        lower, upper = transform.bounds(seen, halves)
+        return Draft([*seen], halves, self.restored(ahead), lower, upper, naive)
 
     def restored(self, ahead: Sequence[float]) -> list[float | None]:
         """What a model forecast, in the units of the observations."""
-        return [self._transform.back(max(value, self._transform.least)) for value in ahead]
+        return [*self._transform.restored(ahead)]
 
     def around(self, value: float, half: float | None) -> tuple[float, float | None, float | None]:
         """A number that the model did not forecast: as the model sees it, and the interval around it.
@@ -378,7 +372,8 @@ class Forecasts:
             half: of the interval's width, as the model sees numbers.
         """
         seen = self._transform.forth(value)
-        return seen, *self._bounds(seen, half)
+        (low,), (high,) = self._transform.bounds([seen], [half])
+        return seen, low, high
 
     def serve(
         self, found: Observed, asked: Asked, draft: Draft, features: Sequence[FeatureValue], version: ModelVersion,

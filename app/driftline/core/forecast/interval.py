@@ -78,18 +78,20 @@ class Intervals:
     def halves(self) -> list[float | None]:
         """Half the width of an interval in units of a series' scale, by horizon; None while too few residuals are
         known for its share."""
-        swell, halves = self.swell, [self._half(number) for number in range(len(self.alphas))]
-        return [None if half is None else half * swell for half in halves]
-
-    def _half(self, number: int) -> float | None:
-        ordered, alpha = self._sorted[number], self.alphas[number]
-        count = len(ordered)
-        if (count + 1) * self.miss < 1.0:
-            return None
-        rank = ceil((count + 1) * (1.0 - alpha))
-        if rank <= count:
-            return ordered[max(rank, 1) - 1]
-        return ordered[-1] * min(1.0 + (rank - count) / (count + 1) / self.miss, _WIDEST)
+        swell, miss = self.swell, self.miss
+        halves: list[float | None] = []
+        for ordered, alpha in zip(self._sorted, self.alphas, strict=True):
+            count = len(ordered)
+            if (count + 1) * miss < 1.0:
+                halves.append(None)
+                continue
+            rank = ceil((count + 1) * (1.0 - alpha))
+            if rank <= count:
+                half = ordered[max(rank, 1) - 1]
+            else:
+                half = ordered[-1] * min(1.0 + (rank - count) / (count + 1) / miss, _WIDEST)
+            halves.append(half * swell)
+        return halves
 
     def add(self, horizon: int, residual: float, covered: bool | None, series: int, swell: float = 1.0) -> None:
         """The truth of one forecast.
@@ -103,9 +105,9 @@ class Intervals:
         """
         number = horizon - 1
         if covered is not None:
-            step = self.gain / (horizon * max(series, 1))
+            step = self.gain / (horizon * (series if series > 1 else 1))
             alpha = self.alphas[number] + step * (self.miss - (0.0 if covered else 1.0))
-            self.alphas[number] = min(max(alpha, _ALPHA_MIN), _ALPHA_MAX)
+            self.alphas[number] = _ALPHA_MIN if alpha < _ALPHA_MIN else _ALPHA_MAX if alpha > _ALPHA_MAX else alpha
         count = self.judged[number]
         self.judged[number] = count + 1
         if number == 0:

@@ -96,6 +96,12 @@ class Rows:
         place = origin + horizon - season * -(-horizon // season)
         return place if place >= 0 else origin  # a series younger than a season: its last value
 
+    def base_places(self, origin: int, horizons: int) -> list[int]:
+        """The same of all horizons up to one."""
+        season = self.season
+        places = [origin + horizon - season * -(-horizon // season) for horizon in range(1, horizons + 1)]
+        return places if places[0] >= 0 else [place if place >= 0 else origin for place in places]
+
     def row(self, origin: Origin, horizon: int, time_ms: int) -> Row:
         """What is seen of one horizon.
 

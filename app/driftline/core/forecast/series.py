@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from driftline.core.error import InvariantError
 from driftline.core.forecast.transform import Transform
-from driftline.core.output import ModelVersion
 from driftline.core.record import FeatureValue
 
 _NUMBER: Final = struct.Struct("<d")
@@ -54,23 +53,19 @@ class Served(Struct, array_like=True, gc=False):
     served: list[Any] | None = None
     swell: float = 1.0
 
-    @property
-    def version(self) -> ModelVersion:
-        return ModelVersion(self.generation, self.learned)
-
-    def at(self, horizon: int) -> tuple[float, float]:
-        """The forecast of one horizon, and half the width of its interval."""
-        place = 8 * horizon - 8
-        return _NUMBER.unpack_from(self.ahead, place)[0], _NUMBER.unpack_from(self.halves, place)[0]
-
     def served_at(self, horizon: int) -> tuple[list[float | None], str]:
         """Where the guard had something else served, or there is a second model: of one horizon the value, both bounds,
         what the model forecast and what the second one did; and the rung that decided."""
         if self.served is None:
             raise InvariantError("a forecast that the guard let pass as it was is asked for something else")
         *numbers, rungs = self.served[:5]
-        found = [_NUMBER.unpack_from(one, 8 * horizon - 8)[0] for one in (*numbers, *self.served[5:])]
+        found = [number_at(one, horizon) for one in (*numbers, *self.served[5:])]
         return [None if isnan(one) else one for one in (*found, nan)[:5]], rungs[horizon - 1]
+
+
+def number_at(numbers: bytes, horizon: int) -> float:
+    """Of one horizon, of what is packed."""
+    return _NUMBER.unpack_from(numbers, 8 * horizon - 8)[0]  # type: ignore[no-any-return]  # a `struct` may hold anything
 
 
 def packed(numbers: Sequence[float | None]) -> bytes:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import fsum, inf, isfinite, isnan, log
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -143,6 +143,18 @@ class Evaluation:
             update(y_true, prediction)
         return number
 
+    def update_all(self, y_true: LabelValue, predictions: Sequence[Prediction]) -> None:
+        """`update` with each of some predictions of the same label."""
+        if self.revertible:
+            for prediction in predictions:
+                self.update(y_true, prediction)
+            return
+        self.label_count += len(predictions)
+        self.unanswered += sum(one.label is None and one.value is None for one in predictions)
+        self.taken += len(predictions)
+        for track in self.tracks.values():
+            track.update_all(y_true, predictions)
+
     def revert(self, y_true: LabelValue, prediction: Prediction, number: int, *, windows: bool = True) -> None:
         """Take back a label, of the metrics that took it in.
 
@@ -235,6 +247,25 @@ class _Mean:
         self.mean += (1.0 / self.count) * (loss - self.mean)
         self.recent.append(loss)
         return True
+
+    def update_all(self, y_true: LabelValue, predictions: Sequence[Prediction]) -> None:
+        """`update` with each of some predictions."""
+        if type(self).update is not _Mean.update:
+            for prediction in predictions:
+                self.update(y_true, prediction)
+            return
+        loss_of, count, mean, recent = self.loss, self.count, self.mean, self.recent
+        for prediction in predictions:
+            loss = loss_of(y_true, prediction)
+            if loss is None:
+                continue
+            if not isfinite(loss):
+                self.skipped_count += 1
+                continue
+            count += 1.0
+            mean += (1.0 / count) * (loss - mean)
+            recent.append(loss)
+        self.count, self.mean = count, mean
 
     def revert(self, y_true: LabelValue, prediction: Prediction) -> bool:
         """Take one label back, from the total; returns whether it counted."""
@@ -368,6 +399,11 @@ class _Binned:
         self.recent.append(2 * place + positive)
         return True
 
+    def update_all(self, y_true: LabelValue, predictions: Sequence[Prediction]) -> None:
+        """`update` with each of some predictions."""
+        for prediction in predictions:
+            self.update(y_true, prediction)
+
     def revert(self, y_true: LabelValue, prediction: Prediction) -> bool:
         score = self._score(prediction)
         if score is None:
@@ -439,6 +475,11 @@ class _Replayed:
         self.count += 1
         self.recent.append((y_true, y_pred))
         return True
+
+    def update_all(self, y_true: LabelValue, predictions: Sequence[Prediction]) -> None:
+        """`update` with each of some predictions."""
+        for prediction in predictions:
+            self.update(y_true, prediction)
 
     def revert(self, y_true: LabelValue, prediction: Prediction) -> bool:
         y_pred = getattr(prediction, self.input)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from math import frexp, fsum
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +226,30 @@ class Maturity:
             span.append((now_ms, label, prediction))
             while span and span[0][0] <= now_ms - self._span_ms:
                 span.popleft()
+
+    def on_truth(
+        self,
+        pipeline: Pipeline,
+        label: LabelValue,
+        delays_ms: Sequence[int],
+        predictions: Sequence[Prediction],
+        features: tuple[FeatureValue, ...],
+        now_ms: int,
+    ) -> None:
+        """`on_label` with each of some predictions of the same label, the first of which counts.
+
+        Args:
+            delays_ms: of each prediction.
+        """
+        if self.expected is None and not self.ages and self._feature is None and self._span_ms is None:
+            self.joined += bool(predictions)
+            for delay_ms in delays_ms:
+                self.delays.add(delay_ms)
+            return
+        first = True
+        for delay_ms, prediction in zip(delays_ms, predictions, strict=True):
+            self.on_label(pipeline, label, delay_ms, prediction, features, now_ms, first=first)
+            first = False
 
     def revert(
         self,

@@ -56,21 +56,22 @@ def added(y: float, judged: Judged) -> Floats:
 
 def _added(y: float, judged: Judged) -> Floats:
     values, naive = np.array(judged.values, dtype=np.float64), np.array(judged.naive)
-    lower = np.array([np.nan if one is None else one for one in judged.lower])
-    upper = np.array([np.nan if one is None else one for one in judged.upper])
+    lower, upper = np.array(judged.lower, dtype=np.float64), np.array(judged.upper, dtype=np.float64)  # None is NaN
     error = values - y
     absolute, naive_absolute = abs(error), abs(naive - y)
-    size = abs(values) + abs(y)
-    smape = np.divide(2.0 * absolute, size, out=np.zeros_like(size), where=size > 0)
-    ones, scale = np.ones_like(values), judged.scale
-    scaled = np.stack([ones, absolute / scale, naive_absolute / scale]) if scale else np.zeros((3, len(values)))
+    size, scale = abs(values) + abs(y), judged.scale
     bounded = ~np.isnan(lower)
     low, high = np.where(bounded, lower, y), np.where(bounded, upper, y)
     tail = (1.0 - judged.interval) / 2
-    pinball = (_pinball(y, low, tail) + _pinball(y, high, 1.0 - tail)) / 2
-    inside = bounded & (low <= y) & (y <= high)
-    made = [ones, absolute, error * error, error, smape, naive_absolute, *scaled, bounded, inside, high - low, pinball]
-    return np.stack(made, axis=1).astype(np.float64)
+    made = np.zeros((len(values), len(SUMS)))
+    made[:, 0], made[:, 1], made[:, 2], made[:, 3] = 1.0, absolute, error * error, error
+    np.divide(2.0 * absolute, size, out=made[:, 4], where=size > 0)
+    made[:, 5] = naive_absolute
+    if scale:
+        made[:, 6], made[:, 7], made[:, 8] = 1.0, absolute / scale, naive_absolute / scale
+    made[:, 9], made[:, 10], made[:, 11] = bounded, bounded & (low <= y) & (y <= high), high - low
+    made[:, 12] = (_pinball(y, low, tail) + _pinball(y, high, 1.0 - tail)) / 2
+    return made
 
 
 def _pinball(y: float, quantile: Floats, level: float) -> Floats:
