@@ -2,7 +2,7 @@
 
 import os
 
-from driftline.core.river.deferral import install as _install_deferral
+from driftline.core.deferral import install as _install_deferral
 
 __version__ = "0.3.0.dev0"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.core.river.deferral import DEFERRED
+from driftline.core.deferral import DEFERRED
 
 USE = """
 import random
