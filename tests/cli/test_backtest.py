@@ -220,6 +220,19 @@ def test_labels_without_events_are_an_error(tmp_path: Path) -> None:
     fails("-p", file, *flags, code=2, says="no event has a usable label.*1 events were scored.*1 labels match no")
 
 
+def test_labels_without_their_time_are_named_where_none_is_left(tmp_path: Path) -> None:
+    event = {"id": "id", "time": "at", "features": {"x1": "number"}}
+    file = history.pipeline_file(tmp_path, event=event, label={"id": "id", "value": "y", "wait": "1h"})
+    (tmp_path / "e.jsonl").write_bytes(orjson.dumps({"id": 1, "at": history.START_MS, "x1": 1}))
+    (tmp_path / "l.jsonl").write_bytes(orjson.dumps({"id": 1, "at": history.START_MS, "y": 1}))
+    flags = ("--events", tmp_path / "e.jsonl", "--labels", tmp_path / "l.jsonl", "-o", tmp_path / "out")
+    says = r"1 lines could not be used, the first: line 1: l.jsonl: no time in 'seen' .there is no such field.*names of"
+    fails("-p", file, *flags, "--label-time", "seen", code=2, says=says)
+    (tmp_path / "l.jsonl").write_bytes(orjson.dumps({"id": 1, "at": history.START_MS, "y": "perhaps"}))
+    says = r"1 records were rejected, the first: .*perhaps.*Check what the fields hold"
+    fails("-p", file, *flags, "--label-time", "at", code=2, says=says)
+
+
 def test_rows_of_another_width_are_left_out_and_told(tmp_path: Path) -> None:
     path = history.table(tmp_path)
     path.write_text(path.read_text() + "1,2,3\n1,2,3,4,1\n")

@@ -393,6 +393,26 @@ def summary_line(report: Report, name: str) -> str:
     return "\n".join((f"{name} against {comparison.baseline}:", *parts))
 
 
+def nothing_counted(report: Report) -> str:
+    """Why no metric could be computed, as an error's text."""
+    first = report.candidates[0]
+    ended = max(0, first.scored - first.pending - first.burned)
+    text = f"{first.scored:,} events were scored: {first.pending:,} are pending, {ended:,} expired"
+    if first.burned:
+        text += f", {first.burned:,} were left out by --burn-in"
+    if not report.source.span:  # behind a range come labels of other events
+        text += f"; {first.counts.get('orphan', 0) + first.early:,} labels match no event"
+    check = "Check the ids and label.wait"
+    if report.source.bad:
+        text += f"; {report.source.bad:,} lines could not be used, the first: {report.source.bad_lines[0]}"
+        check = "Check the names of the fields, the ids and label.wait"
+    if first.rejected:
+        count = sum(count for what, count in first.counts.items() if what.startswith("rejected_"))
+        text += f"; {count:,} records were rejected, the first: {first.rejected[0]}"
+        check = "Check what the fields hold, the ids and label.wait"
+    return f"no event has a usable label, so there is nothing to evaluate. {text}. {check}"
+
+
 def encode(report: Report) -> bytes:
     """The report as JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=2)

@@ -24,7 +24,7 @@ from driftline.backtest.daily import DailyReport, budget_of
 from driftline.backtest.kpi import KpiReport
 from driftline.backtest.page import render
 from driftline.backtest.remark import UNTAUGHT
-from driftline.backtest.report import Asked, CandidateReport, Report, Source, summary_line
+from driftline.backtest.report import Asked, CandidateReport, Report, Source, nothing_counted, summary_line
 from driftline.backtest.run import Options, Outcome, Work, cores, run, run_parts
 from driftline.backtest.score import check_folder, check_format, drafted, working_folder
 from driftline.backtest.span import Order, Span, TopicSource
@@ -385,7 +385,7 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
         raise InputFileError(f"no records in {' and '.join(asked.names)}{span}{first}")
     made = reports.build(specs, outcome, asked)
     if not outcome.stopped and specs[0].pipeline["label"] is not None and not any(c.counted for c in made.candidates):
-        raise InputFileError(_nothing_counted(made))
+        raise InputFileError(nothing_counted(made))
     document = reports.encode(made)
     with drafted(places.parts, places.scores):
         reports.write({places.out / "report.json": document, places.out / "report.html": render(made).encode()})
@@ -399,17 +399,6 @@ def finish(specs: Sequence[Spec], outcome: Outcome, asked: Asked, places: Places
     refused = not made.source.size_bytes and any(one.rejected for one in made.candidates)
     if failed or made.source.bad or refused or any(UNTAUGHT in warning for warning in made.warnings):
         raise click.exceptions.Exit(PART)
-
-
-def _nothing_counted(made: Report) -> str:
-    first = made.candidates[0]
-    ended = max(0, first.scored - first.pending - first.burned)
-    text = f"{first.scored:,} events were scored: {first.pending:,} are pending, {ended:,} expired"
-    if first.burned:
-        text += f", {first.burned:,} were left out by --burn-in"
-    if not made.source.span:  # behind a range come labels of other events
-        text += f"; {first.counts.get('orphan', 0) + first.early:,} labels match no event"
-    return f"no event has a usable label, so there is nothing to evaluate. {text}. Check the ids and label.wait"
 
 
 def _print_summary(made: Report, places: Places) -> None:

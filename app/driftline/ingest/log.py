@@ -8,7 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from driftline.codec.decode import find
+from driftline.codec.decode import MISSING, find
 from driftline.codec.inputs import Inputs
 from driftline.codec.json import parse_json
 from driftline.codec.wire import Wire
@@ -149,7 +149,10 @@ class LogHistory:
                 time_ms = -1
                 if keys is not None:
                     try:
-                        time_ms = parse_time(find(parse_json(value), keys))
+                        found = find(parse_json(value), keys)
+                        if found is MISSING:
+                            raise ValueError("there is no such field")
+                        time_ms = parse_time(found)
                     except ValueError as error:
                         self.bad.add(line, f"{path.name}: no time in {time!r} ({error})")
                         continue
