@@ -15,7 +15,7 @@ from driftline.core.error import SettingsError
 from driftline.kafka.client import Arrival
 from driftline.operate.incident import key_of
 from driftline.operate.notify import attempt, read_alert
-from driftline.operate.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, load_webhooks, post
+from driftline.operate.webhook import SLACK_CHARACTERS_MAX, Answer, Webhook, body, linked, load_webhooks, post
 from tests.support.command import free_port
 from tests.support.receiver import Receiver
 
@@ -148,6 +148,33 @@ def test_slack_gets_one_text_with_nothing_in_it_that_slack_would_read() -> None:
     assert ":red_circle:" in posted("slack", severity="critical")["text"]
     assert ":white_check_mark:" in posted("slack", severity="critical", state="resolved")["text"]
     assert len(posted("slack", sentence="x" * 9_000)["text"]) == SLACK_CHARACTERS_MAX
+
+
+FORGED = (
+    "https://elsewhere/",
+    "https://elsewhere/#x",
+    "docs/runbook.md# https://elsewhere",
+    "//elsewhere#a b",
+    "",
+    "#",
+)
+
+
+@pytest.mark.parametrize("own", ["docs/runbook.md", "https://wiki.example/runbook"])
+@pytest.mark.parametrize("web_url", [None, "https://driftline.example"])
+@pytest.mark.parametrize("address", FORGED)
+def test_no_address_but_the_pipelines_own_is_what_to_do(own: str, web_url: str | None, address: str) -> None:
+    """Whoever may write alerts could have a link of his stand there."""
+    page = "https://driftline.example/runbook" if web_url and not own.startswith("https") else own
+    found = linked(alert(runbook=address), web_url, own)["runbook"]
+    assert found in (page, f"{page}#x")
+    assert linked(ALERT, web_url, own)["runbook"] == f"{page}#concept-drift"
+
+
+def test_a_name_in_slack_stays_a_name() -> None:
+    text = posted("slack", episode="a` https://elsewhere `b", pipeline="https://elsewhere")["text"]
+    assert "https://elsewhere" not in text.splitlines()[0]
+    assert text.splitlines()[-1] == "`a' https://elsewhere 'b`"
 
 
 def test_alertmanager_gets_an_alert_that_ends_when_the_episode_does() -> None:

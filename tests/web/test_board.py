@@ -242,6 +242,14 @@ def test_long_and_odd_texts_are_cut_and_stay_text() -> None:
     assert plain(2**60) == str(2**60), "a page's numbers have 53 bits"
 
 
+@pytest.mark.parametrize("address", ["https://elsewhere/", "https://elsewhere/#drift", "//elsewhere", "/elsewhere"])
+def test_the_page_links_to_no_runbook_but_the_pipelines(address: str) -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert(runbook=address))
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    assert made["episodes"]["first"][0]["runbook"] in ("docs/runbook.md", "docs/runbook.md#drift")
+
+
 def test_records_that_are_too_large_to_show_are_passed_over() -> None:
     assert read(b'{"output_id":"a","event_id":1,"event_time_ms":1,"guard":"%s"}' % (b"a" * 100), Score) is not None
     assert read(b'{"output_id":"a","event_id":1,"event_time_ms":1,"guard":"%s"}' % (b"a" * 70_000), Score) is None

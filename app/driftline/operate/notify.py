@@ -192,7 +192,7 @@ class Notifier:
                 results["unwanted"] += 1
             else:
                 arrivals[key_of(alert)] = arrival
-                wanted.append(linked(alert, self._settings.web_url))
+                wanted.append(linked(alert, self._settings.web_url, self._pipeline.alerts.runbook))
         posted = 0
         for message in self.incidents.take(wanted):
             news = [arrivals[key_of(part)] for part in message.news if key_of(part) in arrivals]
@@ -222,7 +222,7 @@ class Notifier:
             return "undelivered"
         if key_of(alert) in self._keys:
             return "repeated"
-        alert = linked(alert, self._settings.web_url)
+        alert = linked(alert, self._settings.web_url, self._pipeline.alerts.runbook)
         if not self.webhook.wants(alert):
             return "unwanted"
         answer, attempts = await self._attempt(session, alert, lambda: alerts.owns(arrival))

@@ -57,6 +57,7 @@ ALERTMANAGER_OPEN = timedelta(days=7)  # Alertmanager forgets what is not repeat
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RETRIED = frozenset({408, 425, 429})
 _WORD = re.compile(r"[A-Za-z0-9_-]{4,}")  # what is shorter is no secret
+_SECTION = re.compile(r"[a-z0-9-]{1,100}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset({"connection", "content-length", "content-type", "idempotency-key", "transfer-encoding"})
 
@@ -212,16 +213,22 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
-def linked(alert: Alert, web_url: str | None) -> Alert:
+def linked(alert: Alert, web_url: str | None, runbook: str) -> Alert:
     """The alert with an address of its runbook that can be followed from anywhere, where a worker serves it.
 
     Args:
         web_url: where people reach a worker's pages; None where the deployment names no address.
+        runbook: that of the pipeline file.
     """
-    page, _, section = str(alert["runbook"]).partition("#")
-    if web_url is None or urlsplit(page).scheme:
-        return alert
-    return {**alert, "runbook": f"{web_url}/runbook#{section}"}
+    page = runbook if web_url is None or urlsplit(runbook).scheme else f"{web_url}/runbook"
+    return {**alert, "runbook": section_of(str(alert["runbook"]), page)}
+
+
+def section_of(address: str, runbook: str) -> str:
+    """An alert's section in a runbook. Of its own address no more is taken: whoever may write alerts could have a link
+    of his stand as what to do."""
+    section = address.rpartition("#")[2]
+    return f"{runbook}#{section}" if _SECTION.fullmatch(section) else runbook
 
 
 class Answer(Struct, frozen=True):
@@ -339,9 +346,8 @@ def _slack_message(message: Message) -> str:
     shards = {shard for part in message.parts if (shard := shard_of(part))}
     notes = [message.severity, *dict.fromkeys(worded(part["kind"]) for part in message.parts), state]
     where = f" on {len(shards)} shards" if len(shards) > 1 else ""
-    lines = [
-        f"{_sign(state, message.severity)} *{_escaped(lead['pipeline'])}* {_escaped(unlinked(', '.join(notes)))}{where}"
-    ]
+    name = _escaped(unlinked(str(lead["pipeline"])))
+    lines = [f"{_sign(state, message.severity)} *{name}* {_escaped(unlinked(', '.join(notes)))}{where}"]
     for part in message.parts[:PARTS_SHOWN]:
         still = "" if state in ("opened", "resolved", "changed") or part["kind"] == "model_change" else part["state"]
         marks = [f"shard {shard_of(part)}"] if len(shards) > 1 else []
@@ -356,7 +362,7 @@ def _slack_message(message: Message) -> str:
     runbooks = dict.fromkeys(str(part["runbook"]) for part in message.parts)
     lines.append(f"What to do: {_escaped(' '.join(list(runbooks)[:3]))}")
     names = [str(part["episode"]) for part in message.parts[:PARTS_SHOWN] if part["kind"] != "model_change"]
-    return "\n".join([*lines, *(f"`{_escaped(name)}`" for name in names)])
+    return "\n".join([*lines, *map(_code, names)])
 
 
 def _sign(state: str, severity: str) -> str:
@@ -374,9 +380,9 @@ def _slack(alert: Alert) -> str:
     notes += [_acknowledged(alert)] if alert.get("acknowledged") else []
     notes += ["flapping"] if alert.get("flapping") else []
     sign = _sign(state, str(alert["severity"]))
-    text = f"{sign} *{_escaped(alert['pipeline'])}* {_escaped(unlinked(', '.join(notes)))}\n"
+    text = f"{sign} *{_escaped(unlinked(str(alert['pipeline'])))}* {_escaped(unlinked(', '.join(notes)))}\n"
     text += f"{_escaped(unlinked(str(alert['sentence'])))}\n"
-    return text + f"What to do: {_escaped(alert['runbook'])}\n`{_escaped(alert['episode'])}`"
+    return text + f"What to do: {_escaped(alert['runbook'])}\n{_code(alert['episode'])}"
 
 
 def _acknowledged(alert: Alert) -> str:
@@ -397,6 +403,12 @@ def _escaped(text: object) -> str:
     """Text from topics, on one line: a second one could pass for a line of ours."""
     line = " ".join(str(text).split())
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(name: object) -> str:
+    """A name as it is to be given to a command: Slack looks for no links there."""
+    text = _escaped(name).replace("`", "'")
+    return f"`{text}`"
 
 
 def _alertmanager(alert: Alert, now: datetime) -> list[dict[str, Any]]:

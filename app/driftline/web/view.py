@@ -10,6 +10,7 @@ import msgspec
 from driftline.core.alert.kind import worded
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
+from driftline.operate.webhook import section_of
 from driftline.web.board import CRITICAL, ONCE, Board, Episode, Shard, Worker
 from driftline.web.change import Version
 from driftline.web.curve import Point
@@ -39,7 +40,7 @@ def sections(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
         },
         "kpis": kpis_of(one.note.kpi for one in board.shards.values() if one.note is not None),
         "versions": [_version(one) for one in list(board.versions)[: -VERSIONS_SHOWN - 1 : -1]],
-        "episodes": _episodes(board),
+        "episodes": _episodes(board, pipeline.alerts.runbook),
         "reviews": {
             "waiting": len(board.reviews),
             "decided": board.decided,
@@ -160,7 +161,7 @@ def _version(version: Version) -> dict[str, Any]:
     }
 
 
-def _episodes(board: Board) -> dict[str, Any]:
+def _episodes(board: Board, runbook: str) -> dict[str, Any]:
     """Open ones first, the worst and then the latest of them; then those that are over."""
     there = list(reversed(board.episodes.values()))
     there.sort(key=lambda one: (not one.is_open, one.is_open and one.alert.severity != CRITICAL))
@@ -168,12 +169,12 @@ def _episodes(board: Board) -> dict[str, Any]:
     unread = sorted(noted - board.episodes.keys())
     return {
         "open": sum(one.is_open for one in there) + len(unread),
-        "first": [_episode(one) for one in there[:EPISODES_SHOWN]],
+        "first": [_episode(one, runbook) for one in there[:EPISODES_SHOWN]],
         "unread": [cut(name, NAME_MAX) for name in unread[:EPISODES_SHOWN]],
     }
 
 
-def _episode(episode: Episode) -> dict[str, Any]:
+def _episode(episode: Episode, runbook: str) -> dict[str, Any]:
     alert = episode.alert
     return {
         "episode": alert.episode,
@@ -190,7 +191,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "opened_wall_ms": episode.opened_wall_ms,
         "wall_ms": episode.wall_ms,
         "update": alert.update,
-        "runbook": cut(alert.runbook, 500),
+        "runbook": section_of(alert.runbook, runbook),
         "acknowledged": alert.acknowledged,
         "acknowledged_by": cut(alert.acknowledged_by, NAME_MAX),
         "silenced": alert.silenced,
