@@ -16,6 +16,7 @@ from msgspec import structs
 from driftline.core.output import SECOND, Decided, Forecast, Output, Prediction, Score
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.guard import GuardForm
+from tests.simulation import classes
 
 HOW = ("learns_badly", "scores_badly")
 SECOND_MODELS = {
@@ -27,6 +28,9 @@ SECOND_MODELS = {
 def declare(rng: Random, document: dict[str, Any]) -> None:
     """Limits within which many predictions lie, and many do not; any action, any fallbacks."""
     if rng.random() < 0.5:
+        return
+    if document["task"] == "multiclass":
+        document["guard"] = classes.guard(rng)
         return
     numbers = document["task"] == "regression"
     scale = 1.0 if numbers else 0.25
@@ -74,13 +78,17 @@ def decisions(rng: Random, document: dict[str, Any], length_s: float) -> list[tu
     guard = document.get("guard", {})
     if "hold" not in guard:
         return []
+    several = document["task"] == "multiclass"
     made = []
     for _ in range(rng.choice((0, 5, 10, 20))):
         decision = rng.choice(("approve", "edit", "refuse"))
-        about: dict[str, Any] = {"rung": rng.choice(("range", "step", "untrained"))}
+        rungs = ("untrained", "distribution") if several else ("range", "step", "untrained")
+        about: dict[str, Any] = {"rung": rng.choice(rungs)}
         if rng.random() < 0.7:
             about = {"event_id": rng.randrange(60)}
-        value = {"value": round(rng.random(), 3)} if decision == "edit" else {}
+        value: dict[str, Any] = {"value": round(rng.random(), 3)} if decision == "edit" else {}
+        if several and value:
+            value = {"value": rng.choice((0, 2, "far", "another", 0.5))}
         made.append((rng.random() * length_s, {"command": "review", "decision": decision, **about, **value}))
     return made
 
@@ -122,8 +130,8 @@ def faults_of(pipeline: Pipeline, outputs: Sequence[Output]) -> Iterator[str]:
             yield f"{score.output_id}: {score.guard}, with {len(score.tripped)} rungs that tripped"
         if (score.guard == "fallback") != (score.instead is not None):
             yield f"{score.output_id}: {score.guard}, with {score.instead} instead"
-        if score.guard in ("withheld", "held") and value is not None:
-            yield f"{score.output_id}: {score.guard}, with the value {value}"
+        if score.guard in ("withheld", "held") and (value is not None or score.prediction.label is not None):
+            yield f"{score.output_id}: {score.guard}, with {score.prediction}"
 
 
 def _beyond(guard: GuardForm, score: Score | Decided) -> Iterator[str]:

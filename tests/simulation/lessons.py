@@ -43,7 +43,7 @@ _STOPPING = ("data_quality", "label_match", "guard", "kpi", "model_failure")
 def declare(rng: Random, document: dict[str, Any]) -> None:
     """Two in five pipelines with classes test their labels; now and then an alert stops learning."""
     learning: dict[str, Any] = {}
-    if document["task"] == "binary" and rng.random() < 0.4:
+    if document["task"] in ("binary", "multiclass") and rng.random() < 0.4:
         action = rng.choice(("alert", "hold", "hold"))
         learning["quarantine"] = {"action": action, "wait": rng.choice(("300ms", "1s", "1h")), "error_rate": 0.01}
         if action == "hold":

@@ -24,6 +24,7 @@ _PRICES: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"costs": {"false_negative": _FIELD, "false_positive": 3}},
         {"costs": {"false_negative": 4}, "values": {"true_positive": _FIELD, "true_negative": 0.5}},
     ),
+    "multiclass": ({"costs": {"wrong": _FIELD}}, {"costs": {"wrong": 3}, "values": {"right": 0.5}}),
     "regression": ({"costs": {"over": 2, "under": _FIELD}}, {"costs": {"under": 1.25}}),
     "forecast": ({"costs": {"over": 2, "under": _FIELD}}, {"costs": {"under": 1.25}}),
     "recommend": ({"values": {"reward": 2}},),
@@ -56,10 +57,12 @@ class Accounts:
         self._assumed: dict[object, tuple[EventId, Any]] = {}
         self._ahead: dict[object, dict[int, float | None]] = {}
         self._waiting: set[EventId] = set()
+        self._several = False  # classes
 
     def follow(self, shard: Shard, record: Record, made: Sequence[Output]) -> Iterator[str]:
         """What is wrong once one record was folded."""
         pipeline = shard.pipeline
+        self._several = pipeline.task == "multiclass"
         if pipeline.recommend is not None or not shard.terms.supervised:
             return
         for one in made:
@@ -145,6 +148,8 @@ class Accounts:
             value = self._ahead[name].get(horizon)
             return (None, 0.0) if value is None else _off(value, label)
         prediction, yes = self._judged[name]
+        if self._several:
+            return ("none", 0.0) if prediction.label is None else (_named(prediction.label == label), 1.0)
         if isinstance(label, bool) or (prediction.label is not None):
             if yes is None:
                 return "none", 0.0
@@ -162,6 +167,10 @@ class Accounts:
             return float(price.plus)
         value = self._fields[name]
         return None if value is None or value < 0 else float(price.times * value + price.plus)
+
+
+def _named(right: bool) -> str:
+    return "right" if right else "wrong"
 
 
 def _off(value: float, label: Any) -> tuple[str, float]:

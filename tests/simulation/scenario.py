@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from tests.simulation import ahead, amended, budgeted, guarded, lessons, priced
+from tests.simulation import ahead, amended, budgeted, classes, guarded, lessons, priced
 from tests.simulation.loads import KINDS, commands, signed_command
 from tests.simulation.past import declare, with_keys
 from tests.simulation.sent import Send
@@ -137,6 +137,7 @@ def draw(seed: int) -> Scenario:
     partitions, workers = rng.choice((1, 1, 2, 2, 3)), rng.choice((1, 2, 2, 3))
     document = _pipeline(rng)
     declare(Random(f"{seed} history"), document)
+    classes.declare(Random(f"{seed} classes"), document)
     recommend(Random(f"{seed} slates"), document)
     if "recommend" not in document:  # a slate takes no guard
         guarded.declare(Random(f"{seed} guard"), document)
@@ -401,7 +402,10 @@ def _pair(
         if delay_s is None:
             return sends
         label_s = max(0.0, at_s + delay_s * (0.5 + rng.random()))
-    y = round(x * 2 + rng.gauss(0, 0.3), 3) if document["task"] == "regression" else int(x + rng.gauss(0, 0.5) > 0)
+    noise = rng.gauss(0, 0.3 if document["task"] == "regression" else 0.5)
+    y: float = round(x * 2 + noise, 3) if document["task"] == "regression" else int(x + noise > 0)
+    if document["task"] == "multiclass":
+        y = classes.truth(x + noise)
     about = event_id if rng.random() < 0.96 or event_id >= 100_000 else 50_000 + event_id
     sends.append(Send(label_s, "label", partition, json.dumps({"id": about, "y": y}), _stamp(label_s), about))
     if rng.random() < 0.08:
