@@ -70,6 +70,22 @@ def test_yes_and_no_have_a_share_and_no_range() -> None:
     parse_pipeline({**small("binary").resolved(), "guard": found.guard})
 
 
+def test_the_second_model_of_the_file_is_kept_and_judged() -> None:
+    stands_in = "Select('x') | StandardScaler() | LinearRegression(l2=0.1)"
+    guard = {"range": {"max": 1, "action": "fallback"}, "fallback": [{"model": stands_in}, {"value": 0}]}
+    pipeline = small("regression", guard=guard)
+    found = suggest(pipeline, history)
+    assert found.guard["fallback"] == [{"model": stands_in}]
+    assert found.second is not None
+    assert found.second["labels"] == 400
+    text = list(lines(found))
+    assert yaml.safe_load("\n".join(text))["guard"] == found.guard
+    (errors,) = [line for line in text if "second model: mean error" in line]
+    assert f"mean error {found.second['error']:.4g}, of the first {found.second['first_error']:.4g}" in errors
+    assert text[text.index(errors) + 1].startswith("  # would have been served ")
+    parse_pipeline({**pipeline.resolved(), "guard": found.guard})
+
+
 def test_a_history_without_labels_says_nothing() -> None:
     with pytest.raises(InputFileError, match="nothing was learned"):
         suggest(small("regression"), lambda _: [[event(1, NOW_MS)]])

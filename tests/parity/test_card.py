@@ -128,6 +128,32 @@ async def test_two_runs_of_the_same_records_give_the_same_digest() -> None:
     assert texts[0] == texts[1]
 
 
+async def test_a_card_and_a_digest_say_how_good_the_second_model_is() -> None:
+    guard = {
+        "range": {"min": 0.3, "max": 0.6, "action": "fallback"},
+        "fallback": [{"model": "Select('x') | StandardScaler() | LogisticRegression(l2=1.0)"}, {"value": 0.5}],
+    }
+    chosen = pipeline("card", guard=guard)
+    cluster = MemoryCluster()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, COUNT)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        await life.stop()
+    (card,) = await _cards(cluster, chosen)
+    assert card.second is not None
+    assert card.second.labels > 400
+    assert card.served.instead["second_model"] > 0
+    jsonschema.validate(json.loads(encode(card)), json.loads((ROOT / "schemas" / "card.schema.json").read_text()))
+    until_ms = NOW_MS + (COUNT + 50) * STEP_MS
+    broker = MemoryBroker(cluster, chosen, client="digest")
+    found = await digest_of(broker, chosen, settings("localhost:1"), cluster.partitions, COUNT * STEP_MS, until_ms)
+    digest = render_digest(page_of(found, "pipeline.yaml", None), "markdown")
+    for page in ("\n".join(text(card, chosen)), digest):
+        assert "the second model's prediction was served instead" in page
+        assert "The second model's mean error was" in page
+
+
 async def test_a_card_has_its_schema_and_its_page_needs_nothing_else() -> None:
     committed = json.loads((ROOT / "schemas" / "card.schema.json").read_text())
     assert committed == json.loads(json.dumps(schema()))

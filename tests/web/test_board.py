@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import orjson
 import pytest
@@ -376,6 +376,16 @@ def test_a_note_of_the_same_time_without_new_labels_keeps_the_metric() -> None:
         there.take_entry(0, NOW_MS, note(metrics=metrics, window_metrics=metrics, pending=pending))
     (point,) = there.shards[0].curve.points
     assert (point.window, point.total, point.more["waiting"]) == ({"Accuracy": 0.4}, {"Accuracy": 0.4}, 2)
+
+
+def test_a_shard_shows_its_second_model_beside_the_first() -> None:
+    there = board(guard={"tripped": {}})
+    (plain_one,) = cast("list[Any]", sections(there, pipeline(), Situation(NOW_MS))["shards"])
+    assert plain_one["second"] is None
+    second = {"version": "0.9", "served": 2, "failed": 1, "labels": 3, "error": 0.5, "first_error": 2.0, "known": 9}
+    there.take_entry(0, NOW_MS, note(guard={"tripped": {}, "second_model": second}))
+    (shown,) = cast("list[Any]", sections(there, pipeline(), Situation(NOW_MS))["shards"])
+    assert shown["second"] == {name: value for name, value in second.items() if name != "known"}
 
 
 def test_trips_in_a_row_are_one_mark() -> None:

@@ -95,6 +95,18 @@ async def test_it_goes_on_by_itself_and_says_what_is_wrong(feed: StillFeed) -> N
         assert not page.complaints
 
 
+async def test_a_second_model_is_shown_beside_the_first(feed: StillFeed) -> None:
+    second = {"version": "0.60", "served": 12, "failed": 3, "labels": 60, "error": 0.25, "first_error": 1234.5}
+    feed.board.take_entry(0, NOW_MS + 10**7, note(guard={"tripped": {}, "second_model": second}))
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until("document.getElementById('serving').textContent.includes('served 12 times')")
+        row = await page.value("document.getElementById('serving').textContent")
+        assert "mean error 0.25, of the first 1,235 (60 labels); failed 3 times" in row
+        assert "Second model" in await page.value("document.getElementById('serving-head').textContent")
+        assert not page.complaints
+
+
 async def test_what_topics_say_is_text(feed: StillFeed) -> None:
     there = feed.board
     hostile: dict[str, Any] = {

@@ -35,6 +35,7 @@ class Span(Struct, frozen=True):
         positive: decided as yes.
         guard: events by what the guard did; `served` is nothing.
         tripped: rungs that tripped, the deciding one or not.
+        instead: what was served in place of predictions, how often.
     """
 
     first_ms: int
@@ -43,6 +44,16 @@ class Span(Struct, frozen=True):
     positive: int
     guard: dict[str, int]
     tripped: dict[str, int]
+    instead: dict[str, int]
+
+
+class Second(Struct, frozen=True):
+    """The guard's second model beside this one, over the labels at which both had an answer (of forecasts, at each
+    horizon): their mean errors."""
+
+    labels: int
+    error: float
+    first_error: float
 
 
 class Labels(Struct, frozen=True):
@@ -117,6 +128,7 @@ class Card(Struct, frozen=True):
         versions: of Driftline and River.
         whole: the topics still have their beginning.
         labelled: events that the metrics are of; `answered`, those with a prediction.
+        second: None without a second model, or a label at which both had an answer.
         commands: by part of the card, what derives it again.
     """
 
@@ -136,6 +148,7 @@ class Card(Struct, frozen=True):
     segment: str | None
     segments: list[Segment]
     kpis: dict[str, KpiFigure]
+    second: Second | None
     rules: Rules
     troubles: list[Trouble]
     commands: dict[str, str]

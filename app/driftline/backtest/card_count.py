@@ -22,15 +22,16 @@ import msgspec
 from msgspec import Struct
 
 from driftline.backtest.candidate import BUFFERED_MAX
-from driftline.backtest.card import Card, KpiFigure, Labels, Learned, Made, Rules, Segment, Span, Trouble
+from driftline.backtest.card import Card, KpiFigure, Labels, Learned, Made, Rules, Second, Segment, Span, Trouble
 from driftline.backtest.measure import total_values
 from driftline.backtest.part import segments_of
 from driftline.backtest.tally import Tally
 from driftline.codec.journal import EpochEntry
 from driftline.codec.outcome import OutcomeReader, Version
+from driftline.core.guard.beside import Beside
 from driftline.core.metric.account import Account
 from driftline.core.metric.price import MISSING, OTHER, SEGMENTS_MAX
-from driftline.core.output import Guard, Outcome, Rung
+from driftline.core.output import Guard, Instead, Outcome, Rung
 from driftline.core.pipeline import Pipeline
 from driftline.core.place import input_name
 from driftline.core.wording import cut
@@ -75,6 +76,7 @@ class _Score(Struct):
     learned: int = 0
     decision: bool | None = None
     tripped: list[_Trip] = []
+    instead: Instead | None = None
 
 
 class _Evidence(Struct):
@@ -120,6 +122,8 @@ class _Generation:
         self.events = self.positive = 0
         self.guard: Counter[str] = Counter()
         self.tripped: Counter[str] = Counter()
+        self.instead: Counter[str] = Counter()
+        self.beside = Beside(pipeline.task)
         self.outcomes: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()  # the same, also of pairs at which the model raised
         self.delays_ms = array("q")
@@ -206,6 +210,7 @@ class Cards:
         found.events += 1
         found.positive += score.decision is True
         found.tripped.update(trip.rung for trip in score.tripped)
+        found.instead.update([score.instead] if score.instead is not None else [])
         found.first_ms, found.last_ms = (
             min(found.first_ms, score.event_time_ms), max(found.last_ms, score.event_time_ms)
         )  # fmt: skip
@@ -229,6 +234,8 @@ class Cards:
         if one.ended == "joined" and one.label_time_ms is not None and one.event_time_ms is not None:
             found.delays_ms.append(one.label_time_ms - one.event_time_ms)
         self._settle(found, one)
+        if one.previous_label is None:
+            found.beside.add(one)
         if one.label is not None and one.prediction is not None and one.event_time_ms is not None:
             found.buffer.append(one)
             if len(found.buffer) >= BUFFERED_MAX:
@@ -297,6 +304,7 @@ class Cards:
                 found.positive,
                 dict(sorted(found.guard.items())),
                 dict(sorted(found.tripped.items())),
+                dict(sorted(found.instead.items())),
             ),
             _labels(found),
             int(column["n"]),
@@ -305,6 +313,7 @@ class Cards:
             self.segment,
             segments,
             {name: self._kpi(found, name) for name in self.pipeline.kpi},
+            None if (means := found.beside.means) is None else Second(found.beside.labels, means[1], means[0]),
             _rules(self.pipeline.resolved() if epoch is None else epoch.pipeline),
             self._troubles(found),
             _commands(self.pipeline, generation, self.segment, file),

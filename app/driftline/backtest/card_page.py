@@ -11,6 +11,8 @@ from msgspec import Struct
 from driftline.backtest.card import Card, KpiFigure, Trouble
 from driftline.core.alert.kind import worded
 from driftline.core.duration import spoken
+from driftline.core.guard.beside import INSTEAD
+from driftline.core.guard.beside import worded as compared
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.core.timestamp import written
@@ -131,6 +133,10 @@ def _served(card: Card) -> Iterator[str]:
             yield f"Guard: {count:,} {what}."
     for rung, count in served.tripped.items():
         yield f"The rung {rung} tripped {count:,} times."
+    for name, count in served.instead.items():
+        yield f"{count:,} times, {INSTEAD.get(name, name)} was served instead."
+    if (second := card.second) is not None:
+        yield compared(second.labels, second.first_error, second.error)
 
 
 def _labels(card: Card) -> Iterator[str]:

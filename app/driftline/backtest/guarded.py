@@ -9,8 +9,8 @@ from typing import get_args
 from msgspec import Struct
 
 from driftline.core.fold.learning import HELD
-from driftline.core.guard.second import beside_ahead
-from driftline.core.output import MODEL, SECOND, Judged, Outcome, Prediction
+from driftline.core.guard.beside import of_both
+from driftline.core.output import Judged, Outcome, Prediction
 from driftline.core.output import Rung as RungName
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import LabelValue
@@ -136,10 +136,8 @@ class Guarded:
         for outcome in outcomes:
             if outcome.judged is not None and outcome.judged.rungs and error is not None:
                 self._add_ahead(outcome.label, outcome.judged, error)
-            if outcome.judged is not None and outcome.judged.second and error is not None:
-                self._add_second_ahead(outcome.label, outcome.judged, error)
             if self._second and error is not None and outcome.label is not None:
-                self._add_second(outcome, error)
+                self._add_second(outcome, outcome.label, error)
             for made in outcome.unserved:
                 if made.rung and error is not None and outcome.label is not None and made.prediction != _NOTHING:
                     was = error(outcome.label, made.prediction)
@@ -148,26 +146,12 @@ class Guarded:
                     if was is not None:
                         self._add(made.rung, was, became)
 
-    def _add_second(self, outcome: Outcome, error: ErrorOf) -> None:
-        made = {one.name: one.prediction for one in outcome.unserved}
-        if SECOND not in made:
-            return
-        served, other = outcome.prediction or _NOTHING, made[SECOND]
-        was, beside = error(outcome.label, made.get(MODEL, served)), error(outcome.label, other)
-        if made.get(MODEL, served) == _NOTHING or was is None or beside is None:
-            return
-        self._compare(was, beside, stood_in=MODEL in made and served == other)
-
-    def _add_second_ahead(self, label: LabelValue | None, judged: Judged, error: ErrorOf) -> None:
-        """Take in what both models forecast of an observation, each horizon by itself."""
-        for first, own, stood_in in beside_ahead(judged):
-            was, beside = error(label, Prediction(value=first)), error(label, Prediction(value=own))
+    def _add_second(self, outcome: Outcome, label: LabelValue, error: ErrorOf) -> None:
+        for first, own, stood_in in of_both(outcome):
+            was, beside = error(label, first), error(label, own)
             if was is not None and beside is not None:
-                self._compare(was, beside, stood_in=stood_in)
-
-    def _compare(self, was: float, beside: float, *, stood_in: bool) -> None:
-        more = (1.0, was, beside, float(stood_in), beside if stood_in else 0.0)
-        self.beside = [one + another for one, another in zip(self.beside, more, strict=True)]
+                more = (1.0, was, beside, float(stood_in), beside if stood_in else 0.0)
+                self.beside = [one + another for one, another in zip(self.beside, more, strict=True)]
 
     def _add_ahead(self, label: LabelValue | None, judged: Judged, error: ErrorOf) -> None:
         """Take in the forecasts of an observation, each horizon by itself."""

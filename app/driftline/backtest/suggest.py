@@ -39,12 +39,15 @@ class Suggestion(Struct, frozen=True):
         why: by rung, what it was made from.
         trips: by rung, how often it would have tripped.
         scored: predictions, of which.
+        second: of the file's second model, `labels`, `error` and `first_error` (means), `served` and `failed`; None
+            without one.
     """
 
     guard: dict[str, Any]
     why: dict[str, str]
     trips: dict[str, int]
     scored: int
+    second: dict[str, Any] | None = None
 
 
 class _Seen:
@@ -121,7 +124,8 @@ def suggest(pipeline: Pipeline, batches: Callable[[Pipeline], Any]) -> Suggestio
     trips = {
         rung: sum(count for what, count in after.counts.items() if what.startswith(f"guard_{rung}_")) for rung in guard
     }
-    return Suggestion(guard, why, {rung: trips[rung] for rung in why}, after.counts.get("scored", 0))
+    second = None if after.second is None else after.compared(after.second)
+    return Suggestion(guard, why, {rung: trips[rung] for rung in why}, after.counts.get("scored", 0), second)
 
 
 def _without_review(document: dict[str, Any]) -> dict[str, Any]:
@@ -169,8 +173,13 @@ def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str
         most = min(0.95, above(1.5 * seen.crowded))
         guard["share"] = {"positive_max": most, "window": "10m", "action": "flag"}
         why["share"] = f"1.5 times the greatest share within 10 minutes, {seen.crowded:.1%}"
+    fallback: list[Any] = []
+    if pipeline.guard is not None and pipeline.guard.second is not None:
+        fallback.append({"model": pipeline.guard.second})
     if "step" in guard:
-        guard["fallback"] = ["seasonal", "last_value"] if task.ahead else ["last_value"]
+        fallback += ["seasonal", "last_value"] if task.ahead else ["last_value"]
+    if fallback:
+        guard["fallback"] = fallback
     return guard, why
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from driftline.backtest.suggest import Suggestion
 from driftline.backtest.suggest import suggest as suggested
@@ -40,4 +41,18 @@ def lines(found: Suggestion) -> Iterator[str]:
             share = f" ({count / found.scored:.2%})" if found.scored else ""
             yield f"  # {found.why[name]}"
             yield f"  # would have tripped {count:,} times{share}"
+        if name == "fallback" and found.second is not None:
+            yield from _second(found.second)
         yield f"  {name}: {yaml_scalar(value)}"
+
+
+def _second(second: Mapping[str, Any]) -> Iterator[str]:
+    """How good the second model was beside the first, and whether it fails."""
+    if second["error"] is None:
+        yield "  # second model: no labels at which both models had an answer"
+    else:
+        better = "better" if second["error"] < second["first_error"] else "no better"
+        errors = f"mean error {second['error']:.4g}, of the first {second['first_error']:.4g}"
+        yield f"  # second model: {errors} ({better}), over {second['labels']:,} labels"
+    failed = f"; it failed {second['failed']:,} times" if second["failed"] else ""
+    yield f"  # would have been served {second['served']:,} times{failed}"

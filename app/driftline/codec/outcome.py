@@ -13,7 +13,17 @@ import orjson
 from msgspec import Meta, Struct
 
 from driftline.core.metric.account import AMOUNT_MAX, MICRO, UNSERVED
-from driftline.core.output import Judged, ModelVersion, Outcome, OutcomeKind, Prediction, Priced
+from driftline.core.output import (
+    MODEL,
+    SECOND,
+    Judged,
+    ModelVersion,
+    Outcome,
+    OutcomeKind,
+    Prediction,
+    Priced,
+    Unserved,
+)
 from driftline.core.pipeline import Pipeline
 from driftline.core.record import LabelValue
 from driftline.core.slate import Estimated, Feedback
@@ -42,6 +52,16 @@ class KpiPart(Struct):
     lacking: Annotated[str, Meta(max_length=200)] = ""
 
 
+class _Said(Struct):
+    """What a model predicted, of an outcome in which it was not served, or not for sure."""
+
+    rung: str = ""
+    prediction: Scalar | None = None
+    probability: Share | None = None
+    probabilities: dict[str, Share] | None = None
+    decision: None = None
+
+
 class _Forecast(Struct):
     series: dict[str, Scalar]
     time_ms: int
@@ -54,6 +74,9 @@ class _Forecast(Struct):
     naive: list[float]
     model_versions: list[Version]
     scale: float | None
+    unserved: list[float | None] = []
+    rungs: list[str | None] = []
+    second_model: list[float | None] = []
 
 
 class _Outcome(Struct):
@@ -77,6 +100,8 @@ class _Outcome(Struct):
     forecast: _Forecast | None = None
     kpi: dict[str, KpiPart] = {}
     decision: bool | None = None
+    unserved: list[_Said] = []
+    second_model: _Said | None = None
 
 
 class OutcomeReader:
@@ -91,7 +116,8 @@ class OutcomeReader:
     def read(self, document: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a document; None where it is none.
 
-        What was not served, and the stakes of KPIs, are not read: no figure of what was served is made of them.
+        Stakes of KPIs are not read: no figure of what was served is made of them. Nor is what the model predicted where
+        something else was served, but beside a second model's prediction, with which it is compared.
         """
         try:
             one = msgspec.convert(document, _Outcome)
@@ -114,6 +140,7 @@ class OutcomeReader:
             one.label_time_ms,
             previous_label=one.previous_label,
             judged=judged,
+            unserved=() if one.second_model is None or self._task.slates else self._beside(one, one.second_model),
             priced=tuple(_priced(name, priced) for name, priced in one.kpi.items()),
         )
 
@@ -127,17 +154,26 @@ class OutcomeReader:
             return one.rewards.keys() <= {placed.item for placed in one.slate or ()} or one.slate is None
         return self._task.classes or one.label is None or not isinstance(one.label, str)
 
+    def _beside(self, one: _Outcome, second: _Said) -> tuple[Unserved, ...]:
+        """What both models predicted; of the first one only where something else was served."""
+        own = ModelVersion(0, 0)
+        first = [Unserved(MODEL, self._said(said, one.label), own, said.rung) for said in one.unserved[:1]]
+        return (*first, Unserved(SECOND, self._said(second, one.label), own))
+
     def _prediction(self, one: _Outcome) -> Prediction:
         if self._task.slates:
             value = None if one.prediction is None else float(one.prediction)
             slate: dict[LabelValue, float] = {placed.item: placed.propensity for placed in one.slate or ()}
             return Prediction(one.explored, slate, value)
+        return self._said(one, one.label)
+
+    def _said(self, one: _Outcome | _Said, label: Scalar | None) -> Prediction:
         if one.probability is not None:
             shares: dict[LabelValue, float] = {False: 1 - one.probability, True: one.probability}
             return Prediction(one.prediction, shares, one.probability)
         if one.probabilities is not None:
             # Classes are written as text: those that matter are the one served and the one that came.
-            classes = {_class_name(found): found for found in (one.prediction, one.label) if found is not None}
+            classes = {_class_name(found): found for found in (one.prediction, label) if found is not None}
             named = {classes.get(name, name): share for name, share in one.probabilities.items()}
             return Prediction(one.prediction, named)
         if self._task.classes:
@@ -175,7 +211,17 @@ def _judged(one: _Forecast) -> Judged | None:
         tuple(map(_version, one.model_versions)),
         one.scale,
         one.interval,
+        *_instead(one),
     )
+
+
+def _instead(one: _Forecast) -> tuple[tuple[float | None, ...], tuple[str, ...], tuple[float | None, ...]]:
+    """What the model forecast where something else was served, the rungs, and what a second model did; nothing where
+    there is none of it."""
+    second = one.second_model if len(one.second_model) == len(one.horizons) else []
+    if not second or len(one.unserved) != len(second) or len(one.rungs) != len(second):
+        return (), (), tuple(second)
+    return tuple(one.unserved), tuple([rung or "" for rung in one.rungs]), tuple(second)
 
 
 def _version(text: str) -> ModelVersion:

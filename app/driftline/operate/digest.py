@@ -22,10 +22,11 @@ from driftline.codec.command import sender_of
 from driftline.codec.journal import EpochEntry, Link
 from driftline.codec.outcome import KpiPart, OutcomeReader, Version
 from driftline.codec.reason import REASONS
+from driftline.core.guard.beside import Beside
 from driftline.core.metric.account import MICRO
 from driftline.core.metric.account import UNSERVED as UNDECIDED
 from driftline.core.metric.exact import Scores
-from driftline.core.output import Guard, Outcome, OutcomeKind, ended_as
+from driftline.core.output import Guard, Instead, Outcome, OutcomeKind, ended_as
 from driftline.core.pipeline import KpiForm, Pipeline
 from driftline.core.state.adopt import changed_keys
 from driftline.core.task import task_of
@@ -56,6 +57,7 @@ class _Score(Struct):
     guard: Guard
     model_version: Version
     decision: bool | None = None
+    instead: Instead | None = None
 
 
 class _Outcome(Struct):
@@ -208,6 +210,8 @@ class Gathered:
         self.since_ms, self.until_ms = since_ms, until_ms
         self.served = self.positive = 0
         self.guards: Counter[str] = Counter()
+        self.instead: Counter[str] = Counter()
+        self.beside = Beside(pipeline.task)
         self.versions: dict[str, None] = {}
         self.outcomes: Counter[str] = Counter()
         self.delays_ms: list[int] = []
@@ -256,6 +260,7 @@ class Gathered:
         self.served += 1
         self.positive += score.decision is True
         self.guards[score.guard] += 1
+        self.instead.update([score.instead] if score.instead is not None else [])
         self.versions[score.model_version.partition(".")[0]] = None
 
     def outcome(self, document: Mapping[str, Any]) -> None:
@@ -293,10 +298,14 @@ class Gathered:
         if self._corrected and one.event_id in self._judged and one.ended in ("corrected", "retracted", "joined"):
             before, earlier = self._judged.pop(one.event_id)
             before.take_back(earlier)
+            if before is self.quality:
+                self.beside.add(earlier, times=-1)
         if one.label is None:
             return
         judged = structs.replace(one, features=None)  # which may be large, and no metric is made of
         quality.add(judged)
+        if within:
+            self.beside.add(judged)
         if self._corrected:
             self._judged[one.event_id] = (quality, judged)
 

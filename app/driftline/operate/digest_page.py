@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from driftline.core.alert.kpi import span_text
 from driftline.core.duration import round_span, spoken
+from driftline.core.guard.beside import INSTEAD, worded
 from driftline.core.metric.account import MICRO
 from driftline.core.timestamp import exactly, written
 from driftline.core.wording import escaped, money, percent
@@ -263,6 +264,11 @@ class _Words:
             if what != "served":
                 share = f" ({percent(count / self._found.served)} of what was served)" if self._found.served else ""
                 yield Line(f"{count:,} predictions were {_GUARDED.get(what, what)}{share}.")
+        for name, count in sorted(self._found.instead.items()):
+            yield Line(f"{count:,} times, {INSTEAD[name]} was served instead.")
+        if (errors := self._found.beside.means) is not None:
+            labels = self._found.beside.labels
+            yield Line(worded(labels, *errors))
 
     def _changes(self) -> Iterator[Line]:
         for one in self._found.changes[-LISTED_MAX:]:

@@ -43,12 +43,24 @@ class Command(Struct):
     time_ms: Number = 0
 
 
+class Second(Struct):
+    """The guard's second model beside the first: mean errors, over `labels`."""
+
+    version: str = ""
+    served: Number = 0
+    failed: Number = 0
+    labels: Number = 0
+    error: float | None = None
+    first_error: float | None = None
+
+
 class Guard(Struct):
     """What the guard did so far."""
 
     tripped: Few = {}
     instead: Few = {}
     held: Number = 0
+    second_model: Second | None = None
 
 
 class Learning(Struct):

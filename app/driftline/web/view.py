@@ -15,7 +15,7 @@ from driftline.web.board import CRITICAL, ONCE, Board, Episode, Shard, Worker
 from driftline.web.change import Version
 from driftline.web.curve import Point
 from driftline.web.kpi import kpis_of
-from driftline.web.record import NAME_MAX, NAMES_MAX, Review, Score, Trip, cut, evidence_of, plain, plain_all
+from driftline.web.record import NAME_MAX, NAMES_MAX, Guard, Review, Score, Trip, cut, evidence_of, plain, plain_all
 from driftline.web.verdict import Situation, verdict_of
 
 EPISODES_SHOWN = 100
@@ -123,6 +123,7 @@ def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
             "delay_ms": note.label_delay_ms.get("0.5"),
             "known": note.known,
             "instead": plain_all(note.guard.instead) if note.guard is not None else {},
+            "second": _second(note.guard),
             "held_labels": note.learning.held if note.learning is not None else 0,
             "stopped": note.learning is not None and note.learning.stopped,
             "loading": note.loading,
@@ -135,6 +136,21 @@ def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
         "events_s": round(events_s, 2) if here else None,
         "labels_s": round(labels_s, 2) if here else None,
         **known,
+    }
+
+
+def _second(guard: Guard | None) -> dict[str, Any] | None:
+    """How good the guard's second model is, and whether it fails; None without one."""
+    second = None if guard is None else guard.second_model
+    if second is None:
+        return None
+    return {
+        "version": cut(second.version, 40),
+        "served": second.served,
+        "failed": second.failed,
+        "labels": second.labels,
+        "error": plain(second.error),
+        "first_error": plain(second.first_error),
     }
 
 

@@ -11,11 +11,11 @@ In a state it is a pickle of its own: a file that declares another second model 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from driftline.core.error import SnapshotError
 from driftline.core.fault import ModelRaisedError
+from driftline.core.guard.beside import ahead_of
 from driftline.core.guard.quarantine import Copies, Pair
 from driftline.core.model.learner import Learner
 from driftline.core.notation import is_factory
@@ -95,7 +95,7 @@ class Second:
 
     def compare_ahead(self, value: float, judged: Judged) -> None:
         """The same of an observation, at each horizon at which it was forecast."""
-        for first, own, _ in beside_ahead(judged):
+        for first, own, _ in ahead_of(judged):
             self._count(abs(value - first), abs(value - own))
 
     def _count(self, first: float | None, own: float | None) -> None:
@@ -149,16 +149,6 @@ class Second:
         """The copies of its model that it holds, by what they are."""
         found = {"last good": self.learner.good, "older": self.copies.older, "newer": self.copies.newer}
         return {name: copy for name, copy in found.items() if copy is not None}
-
-
-def beside_ahead(judged: Judged) -> Iterator[tuple[float, float, bool]]:
-    """What the first model forecast of an observation, what the second one did, and whether that was served: by
-    horizon, where both did."""
-    made, rungs = judged.made or judged.values, judged.rungs or [""] * len(judged.values)
-    for value, unserved, rung, own in zip(judged.values, made, rungs, judged.second, strict=False):
-        first = unserved if rung else value
-        if first is not None and own is not None:
-            yield first, own, bool(rung) and value == own
 
 
 def model_text(pipeline: Pipeline) -> str:

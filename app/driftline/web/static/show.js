@@ -195,13 +195,19 @@ function showFigures() {
 }
 
 function showServing() {
-  const {shards = []} = state, guarded = shards.some(one => Object.keys(one.instead ?? {}).length);
+  const {shards = []} = state, guarded = shards.some(one => Object.keys(one.instead ?? {}).length), seconded = shards.some(one => one.second);
   const generations = new Set(shards.filter(one => one.version).map(one => one.version.split(".")[0]));
   setText($("models-count"), generations.size > 1 ? "shards serve different generations" : "");
-  $("serving-head").replaceChildren(heads("Shard", "Generation", ">Has learned", ...(guarded ? ["Served instead of it"] : []), "State"));
+  $("serving-head").replaceChildren(heads("Shard", "Generation", ">Has learned", ...(guarded ? ["Served instead of it"] : []), ...(seconded ? ["Second model"] : []), "State"));
   fill($("serving"), shards, one => String(one.number), one => row(String(one.number), one.version ? one.version.split(".")[0] : "no data", number(isThere(one.known) ? count(one.known) : "-"),
     ...(guarded ? [Object.entries(one.instead ?? {}).map(([name, times]) => `${words(name)} ${count(times)}`).join(", ") || "nothing"] : []),
+    ...(seconded ? [one.second ? secondModel(one.second) : "no data"] : []),
     [one.untrained ? "untrained" : "", one.frozen ? "frozen: it does not learn" : one.stopped ? "does not learn while an alert is open" : "", one.held_labels ? `${counted(one.held_labels, "label")} held back` : "", one.loading ? `loading ${one.loading[0]} of ${one.loading[1]}` : ""].filter(Boolean).join(", ") || "learns"));
+}
+
+function secondModel({served, failed, labels, error, first_error}) {
+  const errors = isThere(error) ? `mean error ${shownNumber(error)}, of the first ${shownNumber(first_error)} (${counted(labels, "label")})` : "no labels to compare yet";
+  return [`served ${count(served)} times`, errors, failed ? `failed ${count(failed)} times` : ""].filter(Boolean).join("; ");
 }
 
 function episode(one) {
