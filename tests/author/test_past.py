@@ -78,6 +78,7 @@ def test_a_text_of_many_values_that_come_again_is_a_key_whatever_its_name() -> N
     assert found.context == ()
     assert found.features["card_count_1d"] == {"history": "count", "by": "card", "over": "1d"}
     assert found.features["card_count_1h"] == {"history": "count", "by": "card", "over": "1h"}
+    assert found.features["card_count_10m"] == {"history": "count", "by": "card", "over": "10m"}
     label = {"history": "label_mean", "by": "card", "over": "30d", "missing": "omit"}
     assert found.features["card_label_30d"] == label
     assert "card has many values that come again: counts, means and times by it are features too" in found.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -244,6 +245,17 @@ def test_long_numbers_that_come_again_are_ids_whatever_their_name(values: list[i
     found = looked(LABELS, card=[values[place] if len(values) == ROWS else rng.choice(values) for place in range(ROWS)])
     keys = [left.name for left in found.left if left.key]
     assert keys == (["card"] if named else [])
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%Y-%m-%d", "%d.%m.%Y %H:%M"])
+def test_other_times_than_the_events_are_left_out(form: str) -> None:
+    days = [datetime(2024, 1, 1) + timedelta(days=place % 80) for place in range(ROWS)]  # noqa: DTZ001 - as text only
+    at = [f"2024-01-{1 + place // 30:02d} 10:00" for place in range(ROWS)]
+    shop = [f"shop {place % 80}" for place in range(ROWS)]
+    found = looked(LABELS, at=at, until=[day.strftime(form) for day in days], shop=shop)
+    assert found.time == "at"
+    assert why(found, "until").startswith("it holds times")
+    assert feature(found, "shop").use == "hashed"
 
 
 def test_a_copy_of_a_field_is_left_out() -> None:

@@ -159,6 +159,56 @@ def test_labels_that_repeat_are_told_by_the_last_ones(folder: Path) -> None:
     assert "label_last: {history: label_last}" in (folder / "state.yaml").read_text()
 
 
+def test_words_beside_numbers_may_be_counted_by_naive_bayes(folder: Path) -> None:
+    """Many classes with few words each; the number says nothing, and cannot be counted."""
+    rng = random.Random(16)
+    rows = []
+    for _ in range(1_000):
+        kind = rng.randrange(10)
+        words = []
+        for _ in range(rng.randint(5, 20)):
+            own, other = rng.random() < 0.2, rng.randrange(10)
+            words.append(
+                f"w{kind if own else other}{rng.choice('abcdefghijkl')}" if own or rng.random() < 0.2 else "the"
+            )
+        rows.append((" ".join(words), round(rng.gauss(0, 9), 2), rng.choice("xy"), f"queue {kind}"))
+    data = written("mails.csv", ("body", "size", "from", "queue"), rows)
+    found = table_of(init("--input", data, "--label", "queue"))
+    assert found["naive Bayes, words"][0] == max(figures[0] for figures in found.values())
+    pipeline = load_pipeline(folder / "mails.yaml")
+    assert "Discard('size')" in pipeline.model
+    assert works(pipeline, data, "queue")
+
+
+def test_a_change_of_the_world_is_followed_by_a_faster_line(folder: Path) -> None:
+    """What said yes says no from the middle on, and again."""
+    rng = random.Random(17)
+    rows = []
+    for number in range(3_000):
+        a, b = rng.gauss(0, 1), rng.gauss(0, 1)
+        yes = (a - b > 0) == (number // 300 % 2 == 0)
+        rows.append((round(a, 3), round(b, 3), int(yes)))
+    data = written("turns.csv", ("a", "b", "yes"), rows)
+    found = table_of(init("--input", data, "--label", "yes"))
+    assert found["linear, fast"][0] > found["linear"][0] + 0.02 > found["linear, own rates"][0]
+
+
+def test_amounts_of_events_are_seen_as_logarithms(folder: Path) -> None:
+    """A ratio of two amounts, each over several sizes, says yes."""
+    rng = random.Random(18)
+    rows = []
+    for _ in range(2_500):
+        income, debt = rng.lognormvariate(10, 0.8), rng.lognormvariate(9, 1.4)
+        rows.append((round(income), round(debt), int(1.5 * math.log(debt / income) + rng.gauss(0, 1) > -1)))
+    data = written("loans.csv", ("income", "debt", "late"), rows)
+    found = table_of(init("--input", data, "--label", "late"))
+    others = [figures[0] for name, figures in found.items() if name != "linear, logarithms"]
+    assert found["linear, logarithms"][0] > max(others) + 0.01
+    pipeline = load_pipeline(folder / "loans.yaml")
+    assert "Logarithms()" in pipeline.model
+    assert works(pipeline, data, "late")
+
+
 def test_where_only_the_probabilities_are_better_it_says_so(folder: Path) -> None:
     """A third says yes, and no event is likelier than not to: always no is right as often."""
     rng = random.Random(15)

@@ -69,12 +69,34 @@ def contenders(found: Profile, past: Proposal) -> list[Contender]:
         return [Contender("detector", task.draft.note, (str(task.draft.model),))]
     if task.ahead and not past.features:
         return [Contender("forecasts", task.draft.note, (str(task.draft.model),))]
+    amounts = _amounts(found, past)
     if task.labels.numeric:
-        return list(_of_numbers(uses, learns_past=bool(past.features), spread=found.target.spread))
-    return list(_of_text(uses, task.draft.head) if "text" in uses else _of_classes(uses, task.draft.head))
+        spread = _apart(uses, amounts) if found.target.spread else None
+        return list(_of_numbers(uses, spread, learns_past=bool(past.features)))
+    if "text" in uses:
+        return list(_of_text(uses, task.draft.head))
+    return list(_of_classes(uses, _apart(uses, amounts) if amounts else None, task.draft.head))
 
 
-def _of_numbers(uses: Uses, *, learns_past: bool, spread: bool) -> Iterator[Contender]:
+def _amounts(found: Profile, past: Proposal) -> set[str]:
+    """Numbers whose logarithms say more of them, as far as a line goes: amounts, counts, and times since an event."""
+    of_past = {
+        name for name, form in past.features.items() if not str(form.get("history", "label")).startswith("label")
+    }
+    return {field.name for field in found.features if field.spread} | of_past
+
+
+def _apart(uses: Uses, amounts: set[str]) -> Uses:
+    """Features with the amounts among the numbers as a use of their own."""
+    numbers = uses.get("number", ())
+    apart = {
+        "number": [one for one in numbers if one not in amounts],
+        "amount": [one for one in numbers if one in amounts],
+    }
+    return {**apart, **{use: names for use, names in uses.items() if use != "number"}}
+
+
+def _of_numbers(uses: Uses, spread: Uses | None, *, learns_past: bool) -> Iterator[Contender]:
     tree = Contender(
         "adaptive tree",
         "A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
@@ -94,11 +116,11 @@ def _of_numbers(uses: Uses, *, learns_past: bool, spread: bool) -> Iterator[Cont
         "A linear model of the median: labels far from the others, or mostly 0, move it less than they move a mean.",
         _linear(uses, _OF_MEDIAN),
     )
-    if spread:
+    if spread is not None:
         yield Contender(
             "linear, logarithms",
             "A linear model of the label's logarithm: each feature counts as a share of the label, not as an amount.",
-            _linear(uses, _OF_LOGARITHMS),
+            _linear(spread, _OF_LOGARITHMS),
         )
     if _plain(uses) and "text" not in uses:
         yield Contender(
@@ -133,7 +155,7 @@ def _of_plain(uses: Uses, last: str) -> tuple[str, ...]:
     return (f"Select({', '.join(map(repr, _plain(uses)))})", f"| {last}")
 
 
-def _of_classes(uses: Uses, head: str) -> Iterator[Contender]:
+def _of_classes(uses: Uses, spread: Uses | None, head: str) -> Iterator[Contender]:
     yield Contender(
         "linear",
         "A linear model on scaled numbers: fast, stable from the first label, gives probabilities.",
@@ -144,6 +166,17 @@ def _of_classes(uses: Uses, head: str) -> Iterator[Contender]:
         "A linear model on scaled numbers, with a learning rate per weight: rare categories learn fast.",
         _linear(uses, head.format(_OWN_RATES)),
     )
+    yield Contender(
+        "linear, fast",
+        "A linear model on scaled numbers that learns five times as fast: it follows changes, and is less steady.",
+        _linear(uses, head.format("LogisticRegression(optimizer=SGD(0.05))")),
+    )
+    if spread is not None:
+        yield Contender(
+            "linear, logarithms",
+            "A linear model on logarithms of amounts and counts: a few great ones do not outweigh the rest.",
+            _linear(spread, head.format(_OWN_RATES)),
+        )
     if _plain(uses):
         tree = _of_plain(uses, "HoeffdingAdaptiveTreeClassifier(grace_period=100)")
         yield Contender("adaptive tree", "A tree that grows with the data and replaces branches that fail.", tree)
@@ -169,13 +202,31 @@ def _of_text(uses: Uses, head: str) -> Iterator[Contender]:
         f"A linear model on counts of words, hashed into {WORD_COLUMNS:,} columns, so new words need no more memory.",
         _linear(uses, head.format(_OWN_RATES)),
     )
-    if list(uses) == ["text"] and len(uses["text"]) == 1:
-        hashed = f"FeatureHasher(n_features={WORD_COLUMNS}, alternate_sign=False)"
-        yield Contender(
-            "naive Bayes, words",
-            f"Naive Bayes on counts of words, hashed into {WORD_COLUMNS:,} columns, so new words need no more memory.",
-            (f"BagOfWords(on={uses['text'][0]!r}) | {hashed} | MultinomialNB()",),
-        )
+    yield Contender(
+        "naive Bayes, words",
+        f"Naive Bayes on counts of words, hashed into {WORD_COLUMNS:,} columns, so new words need no more memory.",
+        _bayes_of_words(uses),
+    )
+
+
+def _bayes_of_words(uses: Uses) -> tuple[str, ...]:
+    """Naive Bayes counts: words, and categories beside them. Numbers are no counts."""
+    texts = uses["text"]
+    hashed = f"FeatureHasher(n_features={WORD_COLUMNS}, alternate_sign=False)"
+    if list(uses) == ["text"] and len(texts) == 1:
+        return (f"BagOfWords(on={texts[0]!r}) | {hashed} | MultinomialNB()",)
+    branches = [f"(Select({name!r}) | BagOfWords(on={name!r}) | {hashed} | Prefixer({name + ' '!r}))" for name in texts]
+    if "category" in uses:
+        selected = ", ".join(map(repr, uses["category"]))
+        branches.insert(0, f"(Select({selected}) | OneHotEncoder(drop_zeros=True))")
+    first, *others = branches
+    counted = [f"({first}", *(f" + {branch}" for branch in others)]
+    counted[-1] += ")"
+    left = [*uses.get("number", ()), *uses.get("hashed", ())]
+    if left:
+        counted[0] = f"| {counted[0]}"
+        counted.insert(0, f"Discard({', '.join(map(repr, left))})")
+    return (*counted, "| MultinomialNB()")
 
 
 def _words(name: str, *, pairs: bool) -> str:
@@ -188,12 +239,14 @@ def _words(name: str, *, pairs: bool) -> str:
 
 def _linear(uses: Uses, last: str, *, pairs: bool = False) -> tuple[str, ...]:
     """A model that adds up, behind the encoders that the features need."""
+    uses = {use: names for use, names in uses.items() if names}
     if list(uses) == ["text"] and len(uses["text"]) == 1:
         return (_words(uses["text"][0], pairs=pairs), f"| {last}")
     if set(uses) == {"number"}:
         return (f"StandardScaler() | {last}",)
     encoders = {
         "number": "StandardScaler()",
+        "amount": "Logarithms() | StandardScaler()",
         "category": "OneHotEncoder(drop_zeros=True)",
         "hashed": f"FeatureHasher(n_features={HASH_COLUMNS})",
     }

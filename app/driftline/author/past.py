@@ -33,7 +33,8 @@ _REPEATS = 0.75  # of the rows: an id with more different values hardly comes ag
 _EXPLAINED_MIN = 0.1  # of the label's variance, by the groups of a field
 _HOUR_NAME = re.compile(r"(?:^|[^A-Za-z])(?:hr|hour|hours|hod)(?:[^A-Za-z]|$)|hour$", re.IGNORECASE)
 _DAY = frozenset(map(float, range(25)))
-_BURSTS_MIN = 0.005  # share of events that follow one of the same key within an hour
+_BURSTS = {"10m": 600_000, "1h": 3_600_000}
+_BURSTS_MIN = 0.005  # share of events that follow one of the same key so soon
 _CLASSES_LOOKED = 5
 _CHANCE = 4.0  # deviations of what chance explains
 _HOUR_MS = 3_600_000
@@ -91,6 +92,7 @@ def propose(found: Profile, columns: Mapping[str, Column], label: str | None) ->
     labelled = not task.labels.textual
     for key in keys:
         features |= _of_key(key, _amount(found, columns), windows, labelled=labelled)
+        features |= _of_bursts(key, found, columns)
         notes.append(f"{key} is not a feature itself; counts, means and times by it are")
     for key in many:
         own = _of_key(key, _amount(found, columns), windows, labelled=labelled)
@@ -151,19 +153,21 @@ def _unknown_at_first(form: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_bursts(key: str, found: Profile, columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
-    """How many events of a key came within the hour, where some do: a day's count does not show a burst."""
+    """How many events of a key came within minutes, where some do: a day's count does not show a burst."""
     if found.time is None:
         return {}
     latest: dict[Cell, int] = {}
-    known = bursts = 0
+    gaps: list[int] = []
     for cell, moment in zip(columns[key][:_LOOKED_MAX], columns[found.time][:_LOOKED_MAX], strict=True):
         time_ms = _read_time(found, moment)
-        if cell is None or time_ms is None:
-            continue
-        known += 1
-        bursts += 0 <= time_ms - latest.get(cell, time_ms - 2 * _HOUR_MS) < _HOUR_MS
-        latest[cell] = time_ms
-    return {f"{key}_count_1h": {"history": "count", "by": key, "over": "1h"}} if bursts > _BURSTS_MIN * known else {}
+        if cell is not None and time_ms is not None:
+            gaps.append(time_ms - latest.get(cell, time_ms - _HOUR_MS))
+            latest[cell] = time_ms
+    made: dict[str, dict[str, Any]] = {}
+    for over, window_ms in _BURSTS.items():
+        if sum(0 <= gap < window_ms for gap in gaps) > _BURSTS_MIN * len(gaps):
+            made |= _over(f"{key}_count", {"history": "count", "by": key}, over)
+    return made
 
 
 def _calendar_of_classes(found: Profile, columns: Mapping[str, Column], label: str) -> dict[str, str]:

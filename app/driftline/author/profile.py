@@ -20,7 +20,7 @@ from driftline.author.leak import Cell, find_leaks
 from driftline.core.number import is_missing
 from driftline.core.pipeline import FeatureType
 from driftline.core.task import UNLABELLED, TaskName, task_of, tasks
-from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, is_number, refuse_alike
+from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, are_spread, is_number, refuse_alike
 from driftline.core.timestamp import PLAIN, TimeForm, Times
 
 __all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_id", "looks_like_label", "profile"]
@@ -52,6 +52,7 @@ _LABEL_NAME = re.compile(
 )
 _EPOCH_KNOWN_S = (10**9, 2 * 10**9)  # 2001 to 2033: numbers that hardly mean anything else if they never go back
 _TIMES_MIN = 0.95
+_DATES_LOOKED = 100
 _DATE = re.compile(
     r"\s*(?:[0-9]{4}[-/.][0-9]{1,2}(?:[-/.]|$)|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{8}(?:T|$)|"
     r"[A-Za-z]{3,9},?\s+[0-9A-Za-z]|[0-9]{1,2}[-/. ][A-Za-z]{3})"
@@ -67,6 +68,7 @@ class Field(Struct, frozen=True):
         use: how the model takes it: as a number, a boolean, a category of few or of many values, or prose.
         fill: what stands in where a row has none; None if all rows of the sample have one.
         note: what a person should know of it.
+        spread: a number from 0 on that a few rows have many times over, as money.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Field(Struct, frozen=True):
     use: Use
     fill: Cell | None = None
     note: str = ""
+    spread: bool = False
 
 
 class Left(Struct, frozen=True):
@@ -369,7 +372,7 @@ def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
         return Left(name, "number", "it only increases: a counter or clock, different in every event")
     if max(abs(number) for number in numbers) > 1e15:
         return Left(name, "number", "its numbers exceed limits.number_max")
-    return Field(name, "number", "number", _middle(known) if gaps else None)
+    return Field(name, "number", "number", _middle(known) if gaps else None, spread=are_spread(numbers))
 
 
 def _are_digits_of_ids(numbers: Sequence[float], distinct: int) -> bool:
@@ -389,6 +392,8 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     fill = "missing" if gaps else None
     if mixed:
         return Left(name, "string", "it holds text in some rows and numbers in others")
+    if _are_dates(known):
+        return Left(name, "string", "it holds times; only those of the event itself are read, by event.time")
     if words >= _WORDS and distinct > ONE_HOT_MAX:
         return Field(name, "text", "text", fill)
     if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
@@ -400,6 +405,20 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct > _HASHED_MAX:
         return Left(name, "string", f"{distinct:,} different values are too many to learn from")
     return Field(name, "string", "hashed", fill, note=f"{distinct:,} different values, hashed into a few columns")
+
+
+def _are_dates(known: Sequence[str]) -> bool:
+    """Whether texts are times, whatever their order of day and month."""
+    some = list(dict.fromkeys(known))[:_DATES_LOOKED]
+    if len(some) < 2 or not all(_DATE.match(text) for text in some):
+        return False
+    times = Times()
+    times.add(some)
+    try:
+        form = times.form()
+    except ValueError:
+        return True  # in two ways at least
+    return len(_read(form, some)) >= _TIMES_MIN * len(some)
 
 
 def _kind(cell: Cell) -> FeatureType:

@@ -33,8 +33,8 @@ LIVED_FOR = 123
 OTHERS = frozenset(  # River's kind: a model, a metric or a part of one, whose exceptions are the model's
     {
         "Arrivals", "Boosted", "Brier", "ClickRate", "Confusion", "Coverage", "ECE",
-        "EchoClassifier", "EchoRegressor", "Explored", "Hit", "LogTargetRegressor", "NDCG", "PopularityReward",
-        "Reward", "Select", "Uplift", "_Counts", "_Rows",
+        "EchoClassifier", "EchoRegressor", "Explored", "Hit", "LogTargetRegressor", "Logarithms", "NDCG",
+        "PopularityReward", "Reward", "Select", "Uplift", "_Counts", "_Rows",
         "Ledger", "EarlyLabels",  # looked at event by event, and label by label
         "ValueWatch",  # an abstract base
     }

@@ -68,7 +68,7 @@ OWN: Final[dict[str, str]] = {
     ),
     "fault": "Faults",
     "river.learning_rate": "Boosted",
-    "river.target": "LogTargetRegressor",
+    "river.amount": "Logarithms LogTargetRegressor",
     "drift.reaction": "Background Reaction Reactor",
     "forecast.board": "Board",
     "forecast.forecasts": "Forecasts",

@@ -25,12 +25,12 @@ from river import api as river_api
 from river import base, utils
 
 from driftline.core.error import ExpressionError, UnseededError
+from driftline.core.river.amount import AMOUNT_MODELS
 from driftline.core.river.baseline import OWN_MODELS
 from driftline.core.river.items import ITEM_MODELS
 from driftline.core.river.seasonal import FORECASTERS
 from driftline.core.river.seed import Seeds
 from driftline.core.river.select import Select
-from driftline.core.river.target import TARGET_MODELS
 
 _LENGTH_MAX = 20_000
 _NESTING_MAX = 40
@@ -136,7 +136,7 @@ def _river_classes() -> Iterator[tuple[str, type]]:
 
 
 RIVER = Namespace(
-    {**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **TARGET_MODELS, **ITEM_MODELS, **FORECASTERS}
+    {**dict(_river_classes()), "compose.Select": Select, **OWN_MODELS, **AMOUNT_MODELS, **ITEM_MODELS, **FORECASTERS}
 )
 
 

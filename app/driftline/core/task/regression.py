@@ -11,14 +11,13 @@ from driftline.core.task.base import Draft, Models, Naive, Task, Words, foreign_
 from driftline.core.task.consequence import OF_NUMBERS
 from driftline.core.task.label import NUMBER
 from driftline.core.task.predict import number
-from driftline.core.task.seen import ProfileError, Seen, Target, is_number
+from driftline.core.task.seen import ProfileError, Seen, Target, are_spread, is_number
 
 if TYPE_CHECKING:
     from driftline.core.task import TaskName
     from driftline.core.task.measure import Measure
 
 USUAL = ("MAE", "RMSE")
-_MOST, _SPREAD = 0.95, 2.0  # this share of the labels reach further than so many times the median
 
 
 def distance(y_true: Any, prediction: Prediction) -> float | None:
@@ -59,14 +58,8 @@ def look(seen: Seen) -> Target:
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
     return Target(
-        "regression", least=least, most=most, spread=_spread(numbers), seen=f"numbers from {least:g} to {most:g}"
+        "regression", least=least, most=most, spread=are_spread(numbers), seen=f"numbers from {least:g} to {most:g}"
     )
-
-
-def _spread(numbers: list[float]) -> bool:
-    ordered = sorted(numbers)
-    middle = ordered[len(ordered) // 2]
-    return ordered[0] >= 0 and middle > 0 and ordered[int(_MOST * len(ordered))] >= _SPREAD * middle
 
 
 def synthetic(signal: float, assumed: LabelValue | None) -> LabelValue:

@@ -21,6 +21,7 @@ _EVEN = 0.25  # the rarest of the commonest: from here on, whole numbers are sha
 _CLASS_NAME = re.compile(
     r"class|type|categor|label|target|species|kind|group|cluster|digit|segment|code", re.IGNORECASE
 )
+_MOST, _SPREAD = 0.95, 2.0  # beyond this share, numbers that spread reach so many times the median
 _YES = ("true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click")
 
 
@@ -73,6 +74,13 @@ class Seen(Struct, frozen=True):
 
 def is_number(cell: Cell) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def are_spread(numbers: Sequence[float]) -> bool:
+    """Whether numbers from 0 on are mostly small, and a few of them many times as great."""
+    ordered = sorted(numbers)
+    middle = ordered[len(ordered) // 2]
+    return ordered[0] >= 0 and middle > 0 and ordered[int(_MOST * len(ordered))] >= _SPREAD * middle
 
 
 def are_classes(seen: Seen) -> bool:

@@ -1,4 +1,4 @@
-"""Regressors of labels that spread over several sizes."""
+"""Numbers that spread over several sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from river import base, dummy, stats
 
-from driftline.core.river.target import LogTargetRegressor
+from driftline.core.river.amount import Logarithms, LogTargetRegressor
 
 
 class Answers(base.Regressor):
@@ -52,3 +52,9 @@ def test_what_is_no_number_stays_so() -> None:
     answer = LogTargetRegressor(Answers(nan)).predict_one({})
     assert answer is not None
     assert answer != answer
+
+
+def test_features_become_logarithms_and_keep_their_sign() -> None:
+    assert Logarithms().transform_one({"a": 0, "b": expm1(2), "c": -expm1(3)}) == pytest.approx(
+        {"a": 0, "b": 2, "c": -3}
+    )
