@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TypeAlias
 
 import pytest
 
 from driftline.engine import recovery
-from driftline.operate import log_filter
+from driftline.operate import log_filter, notify
 from driftline.operate.log_filter import Chatter, Once, Seldom
 from driftline.operate.stray import REPEAT_S, STRAYS_MAX, Strays
 
@@ -73,17 +73,23 @@ def test_services_of_faust_are_left_out_and_their_faults_are_not() -> None:
     assert chatter.filter(of(logging.INFO, "pipeline %s"))
 
 
-def test_a_flood_of_records_that_are_ignored_fills_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", [recovery, notify])
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_a_flood_of_records_that_are_ignored_fills_no_log(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, level: int
+) -> None:
     """Whoever may write to the journal could have a line logged for each record, at each recovery."""
     now_s = [1.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    for one in module.log.filters[:]:
+        module.log.removeFilter(one)
     log_filter.quieten()
-    (strays,) = [one for one in recovery.log.filters if isinstance(one, Strays)]
-    recovery.log.removeFilter(strays)
+    (strays,) = [one for one in module.log.filters if isinstance(one, Strays)]
+    module.log.removeFilter(strays)
 
     def told(count: int, shard: int = 0) -> list[str]:
         made = [
-            logging.LogRecord("x", logging.WARNING, __file__, 1, "shard %d: %d is ignored", (shard, number), None)
+            logging.LogRecord("x", level, __file__, 1, "shard %d: %d is ignored", (shard, number), None)
             for number in range(count)
         ]
         return [one.getMessage() for one in made if strays.filter(one)]

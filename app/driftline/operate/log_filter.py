@@ -30,6 +30,7 @@ NEVER = (
     "LeaveGroup request failed",
 )
 AWAY = frozenset({"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError"})  # what it raises then
+STRAYS = ("driftline.engine.recovery", "driftline.operate.notify")
 OURS = ("driftline.main", "driftline.web.server")  # modules with services of mode
 CRASHED = ("Crashed reason=", "We experienced a crash!")
 
@@ -143,7 +144,8 @@ def quieten(level: str = "INFO") -> None:
     for complaint in (Unread(), Exhausted()):
         logging.getLogger("asyncio").addFilter(complaint)
     logging.getLogger("aiohttp.server").addFilter(Malformed())
-    logging.getLogger("driftline.engine.recovery").addFilter(Strays())
+    for name in STRAYS:
+        logging.getLogger(name).addFilter(Strays())
     for name in ("driftline.main", "mode.services", "mode.worker", "faust.worker"):
         logging.getLogger(name).addFilter(Once())
     seldom = Seldom()

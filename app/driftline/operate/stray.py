@@ -1,4 +1,4 @@
-"""A bound on what the log says of records that are ignored."""
+"""A bound on what the log says of records that are ignored, or delivered to no one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ STRAYS_MAX = 10
 
 
 class Strays(logging.Filter):
-    """Lets `STRAYS_MAX` warnings of a kind through in `REPEAT_S`; its kind is the text, and the shard that it is of.
+    """Lets `STRAYS_MAX` warnings or errors of a kind through in `REPEAT_S`; its kind is the text, and the shard or
+    webhook that it is of.
 
-    Each names a record of a topic that is ignored, and whoever may write there may write as many as he likes.
+    Each names a record of a topic that is ignored or not delivered, and whoever may write there may write as many as he
+    likes.
     """
 
     def __init__(self) -> None:
@@ -20,7 +22,7 @@ class Strays(logging.Filter):
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING or not isinstance(record.args, tuple) or not record.args:
+        if record.levelno < logging.WARNING or not isinstance(record.args, tuple) or not record.args:
             return True
         kind, now_s = (str(record.msg), str(record.args[0])), time.monotonic()
         began_s, count = self._logged.get(kind, (now_s, 0))

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,7 +282,9 @@ def without_secrets(text: str, webhook: Webhook) -> str:
     """
     parts = urlsplit(webhook.url)
     user = (parts.username or "", parts.password or "")
-    held = " ".join([parts.path, parts.query, *user, *webhook.headers.values()])
+    sent = ":".join(map(unquote, user))  # as its Authorization header has it
+    basic = [b64encode(sent.encode(encoding, "replace")).decode() for encoding in ("utf-8", "latin-1")]
+    held = " ".join([parts.path, parts.query, *user, *basic, *webhook.headers.values()])
     words = {*_WORD.findall(held), *_WORD.findall(unquote(held))}
     if not words:
         return text
