@@ -72,7 +72,7 @@ def contenders(found: Profile, past: Proposal) -> list[Contender]:
     amounts = _amounts(found, past)
     if task.labels.numeric:
         spread = _apart(uses, amounts) if found.target.spread else None
-        return list(_of_numbers(uses, spread, learns_past=bool(past.features)))
+        return list(_of_numbers(uses, spread))
     if "text" in uses:
         return list(_of_text(uses, task.draft.head))
     return list(_of_classes(uses, _apart(uses, amounts) if amounts else None, task.draft.head))
@@ -96,7 +96,7 @@ def _apart(uses: Uses, amounts: set[str]) -> Uses:
     return {**apart, **{use: names for use, names in uses.items() if use != "number"}}
 
 
-def _of_numbers(uses: Uses, spread: Uses | None, *, learns_past: bool) -> Iterator[Contender]:
+def _of_numbers(uses: Uses, spread: Uses | None) -> Iterator[Contender]:
     tree = Contender(
         "adaptive tree",
         "A tree that adapts to changes; it predicts means of labels it has seen, so it cannot diverge.",
@@ -107,10 +107,9 @@ def _of_numbers(uses: Uses, spread: Uses | None, *, learns_past: bool) -> Iterat
         "A linear model of scaled numbers, with a learning rate per weight; the label is scaled as well.",
         _linear(uses, _OWN_RATES_OF_NUMBERS),
     )
-    if "text" in uses or not _plain(uses):
-        yield linear
-    else:
-        yield from (linear, tree) if learns_past else (tree, linear)
+    yield linear
+    if "text" not in uses and _plain(uses):
+        yield tree
     yield Contender(
         "linear, median",
         "A linear model of the median: labels far from the others, or mostly 0, move it less than they move a mean.",
