@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from driftline.cli.review import lines
+from driftline.cli.review import lines, listed
 from driftline.core.record import EventId, Source
-from driftline.operate.review import read_held
+from driftline.operate.review import read_held, value_of
 from driftline.transport.port import Place
+from tests.support.small import small
 
 HELD = {
     "event_id": "e1",
@@ -80,3 +81,28 @@ def test_a_terminal_shows_six_digits() -> None:
         "  at 2023-11-14 22:13:20 (event time) 31.25 is served (last_value)",
     ]
     assert lines({"event_id": "e3", "state": "held"})[2] == "  at - (event time) nothing is served"
+
+
+def test_a_list_fits_eighty_columns_and_says_how_many_wait_and_what_to_do() -> None:
+    long = {**HELD, "event_id": 7, "features": {f"a_feature_{number}": 1234.5678 for number in range(9)}}
+    other = {**HELD, "event_id": "e9", "tripped": [{"rung": "step", "limit": 1e9, "excess": -123456.789}]}
+    shown = list(listed([HELD, long, other]))
+    assert shown[0] == "3 wait: 2 held by range, 1 held by step"
+    assert "driftline review" in shown[-1]
+    assert max(map(len, shown)) <= 80
+    assert [line.split(":")[0] for line in shown if not line.startswith(" ")][1:-1] == ["e1", "7", "e9"]
+    assert list(listed([])) == ["nothing waits for a review"]
+
+
+@pytest.mark.parametrize(
+    ("text", "predicted", "value"),
+    [
+        ("2", 1, 2), ("2", "1", "2"), ("two", 1, "two"), ("false", True, False), ("2", True, "2"),
+        ("true", "a", "true"), ("2", None, "2"), ("-3", 0, -3),
+    ],
+)  # fmt: skip
+def test_a_class_that_a_person_writes_is_of_the_type_that_classes_have(
+    text: str, predicted: object, value: object
+) -> None:
+    found = value_of(text, small("multiclass"), predicted)
+    assert (found, type(found)) == (value, type(value))

@@ -70,7 +70,8 @@ class Jumps(Struct, frozen=True):
     @property
     def why(self) -> str:
         """What they were made from."""
-        return f"all but one in {ODD:,} of the labels are within {self.ratio:g} times their series' last ones"
+        near = f"all but one in {ODD:,} of the labels are within {self.ratio:g} times their series' last ones"
+        return near + (f", or {self.tolerance:g} from them" if self.tolerance else "")
 
 
 class Seen:
@@ -91,10 +92,18 @@ class Seen:
             self.apart.append(min([abs(value - one) for one in near]))
 
     def step(self) -> Jumps | None:
-        """Limits of a step; None where too little was seen."""
-        if len(self.jumps) < PAIRS_MIN:
+        """Limits of a step; None where too little was seen.
+
+        After a 0, and where the sign changes, every other value is beyond any ratio: where that is usual (a demand that
+        is mostly 0, amounts of either sign), the tolerance is what lets all of them pass but one in `ODD`.
+        """
+        count = len(self.jumps)
+        if count < PAIRS_MIN:
             return None
         tolerance = _below(quantile(self.sizes, 0.05))
+        far_off = sorted(far for jump, far in zip(self.jumps, self.apart, strict=True) if jump == inf)
+        if sum(far > tolerance for far in far_off) * ODD > count:
+            tolerance = above(far_off[-1 - min(count // ODD, len(far_off) - 1)])
         beyond = [1.0 if far <= tolerance else jump for jump, far in zip(self.jumps, self.apart, strict=True)]
         finite = [jump for jump in beyond if isfinite(jump)]
         if len(finite) < PAIRS_MIN:

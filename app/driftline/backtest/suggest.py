@@ -8,13 +8,13 @@ them, which counts its trips as it would have live. What is proposed lets all la
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf, isfinite
 from typing import Any, Final
 
 from msgspec import Struct
 
-from driftline.author.limits import LABELS_MIN, ODD, PAIRS_MIN, Pasts, Seen, above, around, quantile
+from driftline.author.limits import LABELS_MIN, ODD, PAIRS_MIN, RATIO_MAX, Pasts, Seen, above, around, quantile
 from driftline.core.error import InputFileError
 from driftline.core.fold.step import step
 from driftline.core.guard.kept import Kept
@@ -29,6 +29,7 @@ from driftline.core.task import task_of
 SEEN_MAX: Final = 2_000_000  # numbers of a kind; later ones are not looked at
 WINDOW_MS: Final = 600_000
 SURPRISE: Final = 0.99
+ODD_TIMES: Final = 10  # as wide as all labels but one in `ODD` allow, before the others are pointed out
 
 
 class Suggestion(Struct, frozen=True):
@@ -39,6 +40,7 @@ class Suggestion(Struct, frozen=True):
         why: by rung, what it was made from.
         trips: by rung, how often it would have tripped.
         scored: predictions, of which.
+        notes: what to look at: odd labels, and limits that could not be made.
         second: of the file's second model, `labels`, `error` and `first_error` (means), `served` and `failed`; None
             without one.
     """
@@ -47,6 +49,7 @@ class Suggestion(Struct, frozen=True):
     why: dict[str, str]
     trips: dict[str, int]
     scored: int
+    notes: tuple[str, ...] = ()
     second: dict[str, Any] | None = None
 
 
@@ -63,6 +66,7 @@ class _Seen:
         self._places = tuple([names.index(name) for name in by]) if all(name in names for name in by) else ()
         self.series = self._ahead or bool(self._places)
         self.least, self.most = inf, -inf
+        self.labels = array("d")
         self.steps, self.widths = Seen(), array("d")
         self._pasts = Pasts()
         self._season = form.season if form is not None else 1
@@ -91,6 +95,8 @@ class _Seen:
             return
         value = float(label)
         self.least, self.most = min(self.least, value), max(self.most, value)
+        if len(self.labels) < SEEN_MAX:
+            self.labels.append(value)
         if not self.series or len(self.steps.jumps) >= SEEN_MAX:
             return
         slot = 0
@@ -125,7 +131,8 @@ def suggest(pipeline: Pipeline, batches: Callable[[Pipeline], Any]) -> Suggestio
         rung: sum(count for what, count in after.counts.items() if what.startswith(f"guard_{rung}_")) for rung in guard
     }
     second = None if after.second is None else after.compared(after.second)
-    return Suggestion(guard, why, {rung: trips[rung] for rung in why}, after.counts.get("scored", 0), second)
+    notes = tuple(_notes(pipeline, seen, guard))
+    return Suggestion(guard, why, {rung: trips[rung] for rung in why}, after.counts.get("scored", 0), notes, second)
 
 
 def _without_review(document: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +165,8 @@ def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str
         low, high = around(seen.least, seen.most)
         guard["range"] = {"min": low, "max": high, "action": "clip"}
         why["range"] = f"twice as wide as the labels, from {seen.least:.6g} to {seen.most:.6g}"
-    if (found := seen.steps.step()) is not None:
+    found = seen.steps.step()
+    if found is not None and found.ratio <= RATIO_MAX:
         guard["step"] = {"ratio_max": found.ratio, "tolerance": found.tolerance, "action": "fallback"}
         why["step"] = found.why
     elif "by" in guard:
@@ -181,6 +189,30 @@ def _proposed(pipeline: Pipeline, seen: _Seen) -> tuple[dict[str, Any], dict[str
     if fallback:
         guard["fallback"] = fallback
     return guard, why
+
+
+def _notes(pipeline: Pipeline, seen: _Seen, guard: dict[str, Any]) -> Iterator[str]:
+    """What a person should know before pasting it."""
+    labels, learned_from = seen.labels, task_of(pipeline.task).learns_from
+    if not labels:
+        return
+    if len(labels) < ODD:
+        yield f"made from {len(labels):,} {learned_from} alone: look at it again once there are {ODD:,}"
+    low, high = around(quantile(labels, 1 / ODD), quantile(labels, 1 - 1 / ODD))
+    if seen.most - seen.least > ODD_TIMES * (high - low):
+        odd = sum(not low <= label <= high for label in labels)
+        yield (
+            f"range: only {odd:,} of {len(labels):,} {learned_from} are not within {low:g} and {high:g}; if those were "
+            f"faults, write {{min: {low:g}, max: {high:g}}}"
+        )
+    if "step" in guard:
+        return
+    if not seen.series:
+        yield "step: name the fields that tell series apart in guard.by, and run it again"
+    elif (found := seen.steps.step()) is None:
+        yield f"step: fewer than {PAIRS_MIN} {learned_from} follow others of their series"
+    else:
+        yield f"step: {learned_from} of a series differ {found.ratio:g} times, so no ratio tells a jump"
 
 
 def share_of(count: int, scored: int) -> str:

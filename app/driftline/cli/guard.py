@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from driftline.backtest.suggest import Suggestion
@@ -39,11 +40,19 @@ def lines(found: Suggestion) -> Iterator[str]:
         if name in found.why:
             count = found.trips[name]
             share = f" ({count / found.scored:.2%})" if found.scored else ""
-            yield f"  # {found.why[name]}"
+            yield from _comment(found.why[name], "  ")
             yield f"  # would have tripped {count:,} times{share}"
         if name == "fallback" and found.second is not None:
             yield from _second(found.second)
         yield f"  {name}: {yaml_scalar(value)}"
+    for note in found.notes:
+        yield from _comment(note)
+
+
+def _comment(text: str, margin: str = "") -> Iterator[str]:
+    first, *others = wrap(text, COLUMN - len(margin) - 2, break_long_words=False)
+    yield f"{margin}# {first}"
+    yield from (f"{margin}#   {line}" for line in others)
 
 
 def _second(second: Mapping[str, Any]) -> Iterator[str]:
@@ -53,6 +62,6 @@ def _second(second: Mapping[str, Any]) -> Iterator[str]:
     else:
         better = "better" if second["error"] < second["first_error"] else "no better"
         errors = f"mean error {second['error']:.4g}, of the first {second['first_error']:.4g}"
-        yield f"  # second model: {errors} ({better}), over {second['labels']:,} labels"
+        yield from _comment(f"second model: {errors} ({better}), over {second['labels']:,} labels", "  ")
     failed = f"; it failed {second['failed']:,} times" if second["failed"] else ""
     yield f"  # would have been served {second['served']:,} times{failed}"

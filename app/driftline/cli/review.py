@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any
 
 from driftline.cli.command.control import Where
@@ -12,7 +14,6 @@ from driftline.cli.echo import show as echo_found
 from driftline.cli.setting import pipeline_of, settings_of
 from driftline.core.error import InputFileError
 from driftline.core.pipeline import Pipeline
-from driftline.core.record import EventId
 from driftline.core.timestamp import written
 from driftline.core.wording import escaped
 from driftline.kafka.broker import KafkaBroker
@@ -20,19 +21,35 @@ from driftline.operate.review import open_reviews, value_of
 
 FEATURES_SHOWN = 6
 HORIZONS_SHOWN = 7
+COLUMNS = 80
 
 
 def show(where: Where, as_json: bool) -> None:
     """What `driftline review list` does."""
     found = _open(where)[1]
-    echo_found(found, lambda: _listed(found), as_json=as_json)
+    echo_found(found, lambda: listed(found), as_json=as_json)
 
 
-def _listed(found: list[dict[str, Any]]) -> Iterator[str]:
+def listed(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The reviews that wait, for a terminal."""
     if not found:
         yield "nothing waits for a review"
+        return
+    rungs = Counter(str((review.get("tripped") or [{}])[-1].get("rung")) for review in found)
+    yield from _wrapped(
+        f"{len(found):,} wait: " + ", ".join(f"{count:,} held by {rung}" for rung, count in rungs.items())
+    )
     for review in found:
-        yield from (escaped(line) for line in lines(review))
+        for line in lines(review):
+            yield from _wrapped(line)
+    yield "decide: `driftline review approve`, `edit` or `refuse` (--rung: all of a rung)"
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    """A line as a terminal of 80 columns shows it, without breaks in a word."""
+    indent = "    " if line.startswith(" ") else "  "
+    text = escaped(line)
+    yield from wrap(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def approve(where: Where, event: str | None, rung: str | None, why: str) -> None:
@@ -61,27 +78,27 @@ def _decide(
 ) -> None:
     command: dict[str, Any] = {"command": "review", "decision": decision}
     pipeline, found = _open(where)
-    if event is not None:
-        command["event_id"] = _id_of(event, found)
-    else:
+    if event is None:
         command["rung"] = rung
-    if value is not None:
-        command["value"] = value_of(value, pipeline)
+    else:
+        review = _held(event, found)
+        command["event_id"] = review["event_id"]
+        if value is not None:
+            command["value"] = value_of(value, pipeline, review.get("prediction"))
     if why:
         command["why"] = why
     send_command(command, where, f"{decision} {event if event is not None else f'all held by {rung}'}")
 
 
-def _id_of(event: str, found: list[dict[str, Any]]) -> EventId:
-    """The id of a held event, as its type is there.
+def _held(event: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The review of a held event, whose id may be a number there.
 
     Raises:
         InputFileError: no such event is held.
     """
     for review in found:
-        event_id: EventId = review["event_id"]
-        if str(event_id) == event:
-            return event_id
+        if str(review["event_id"]) == event:
+            return review
     raise InputFileError(f"no event {event!r} is held; `driftline review list` shows those that are")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from driftline.transport.port import Broker, Place
 
 READ_RECORDS_MAX = 500
 HELD = "held"
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class _Trip(msgspec.Struct):
@@ -47,19 +49,31 @@ class _Form(msgspec.Struct):
     forecast: _Ahead | None = None
 
 
-def value_of(text: str, pipeline: Pipeline) -> LabelValue:
+def value_of(text: str, pipeline: Pipeline, predicted: object) -> LabelValue:
     """What a person wrote as a prediction.
+
+    Args:
+        predicted: by the model, which says of which type classes are.
 
     Raises:
         InputFileError: the task wants a number.
     """
     task = task_of(pipeline.task)
     if task.classes and not task.probability:
-        return text
+        return _class_of(text, predicted)
     try:
         return float(text)
     except ValueError as error:
         raise InputFileError(f"{text!r} is not a number") from error
+
+
+def _class_of(text: str, like: object) -> LabelValue:
+    """A class as it is among labels; a text where the other one is, or where it is nothing else."""
+    if isinstance(like, bool) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if isinstance(like, int) and not isinstance(like, bool) and _WHOLE.fullmatch(text):
+        return int(text)
+    return text
 
 
 async def open_reviews(broker: Broker, pipeline: Pipeline, settings: Settings) -> list[dict[str, Any]]:

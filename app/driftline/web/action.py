@@ -97,7 +97,7 @@ def _ruling(wish: Wish, board: Board, pipeline: Pipeline) -> dict[str, Any]:
         raise InputFileError("this prediction does not wait for a decision any more")
     command: dict[str, Any] = {"command": "review", "decision": wish.decision, "event_id": review.event_id}
     if wish.decision == "edit":
-        command["value"] = value_of(wish.value.strip(), pipeline)
+        command["value"] = value_of(wish.value.strip(), pipeline, review.prediction)
     if wish.why.strip():
         command["why"] = wish.why.strip()[:WHY_MAX]
     return command
