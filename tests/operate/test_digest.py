@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from email import message_from_string
 from email.policy import default
+from html import unescape
 from shutil import which
 from time import process_time
 from typing import Any
@@ -141,7 +142,7 @@ def test_what_came_after_the_span_is_not_known_in_it() -> None:
     assert render(first, "text") == render(second, "text")
     found = gathered(chosen, made, 0, until_ms)
     assert (found.served, found.kpis["fraud_loss"].known, found.kpis["fraud_loss"].expired) == (12, 8, 0)
-    assert "fraud loss, in addition: 4 events had no label yet at the end of the span." in render(first, "text")
+    assert "Fraud loss, in addition: 4 events had no label yet at the end of the span." in render(first, "text")
 
 
 @pytest.mark.parametrize("role", SECTIONS)
@@ -190,6 +191,38 @@ def _alert(number: int, **changes: Any) -> dict[str, Any]:
         "output_id": f"a{number}", "episode": f"cards-0-{number}", "state": "opened", "kind": "kpi",
         "severity": "critical", "audience": ["operations"], "sentence": "s", "time_ms": START_MS + number, **changes,
     }  # fmt: skip
+
+
+def test_one_problem_on_several_shards_is_one_decision_with_its_commands() -> None:
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    found.open.clear()
+    for shard, signal, severity in (
+        (0, "guard:range", "warning"),
+        (1, "guard:range", "critical"),
+        (0, "loss", "warning"),
+    ):
+        name = f"{chosen.name}-{shard}-{signal}-e7"
+        found.alert(_alert(shard, episode=name, kind="guard", severity=severity, sentence=f"{signal} on {shard}."))
+    first, second = (line for line in page_of(found, "deep/p.yaml", "operator").sections[0].lines if line.commands)
+    assert first.text == "guard:range on 1. The same on shard 0. Open and not acknowledged."
+    assert first.commands == tuple(
+        f"driftline control -p deep/p.yaml acknowledge {chosen.name}-{shard}-guard:range-e7" for shard in (1, 0)
+    )
+    assert second.text == "loss on 0. Open and not acknowledged."
+
+
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+def test_a_command_of_a_digest_runs_nothing_else(form: Format) -> None:
+    """Whoever writes to the topics names episodes, and people copy commands into a shell."""
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    found.alert(_alert(7, episode="cards-0-x; touch harmed `id` $(id)\n# title"))
+    text = unescape(render(page_of(found, "p.yaml", None), form))
+    (command,) = [line for line in text.replace("<br>", "\n").splitlines() if "harmed" in line]
+    plain = re.sub("<[^>]+>", "", command).strip(" $`")
+    assert shlex.split(plain)[-2] == "acknowledge", "the name is one word of the command"
+    assert "\n# title" not in text
 
 
 LONG = "x" * 500_000

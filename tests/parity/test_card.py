@@ -163,7 +163,7 @@ async def test_a_card_has_its_schema_and_its_page_needs_nothing_else() -> None:
         page = render(card, chosen)
         assert not re.search(r"(src|href)=|https?://|<script", page)
         assert f"--generation {card.generation}" in page
-        assert all(section in page for section in ("What it served", "By word", "loss", "Known troubles"))
+        assert all(section in page for section in ("What it served", "By word", "Loss", "Known troubles"))
 
 
 async def test_every_figure_of_a_terminal_stands_under_its_name() -> None:

@@ -16,7 +16,8 @@ from driftline.core.guard.beside import worded as compared
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.core.timestamp import written
-from driftline.core.wording import money, percent
+from driftline.core.wording import RUNGS, money, percent
+from driftline.operate.digest_page import GUARDED, kind_text
 from driftline.operate.sheet import sheet
 
 _TIME: Final = "%Y-%m-%d %H:%M"
@@ -91,7 +92,7 @@ def _warnings(card: Card) -> Iterator[str]:
     still = [trouble for trouble in card.troubles if trouble.state == "open"]
     if still:
         alerts = "1 alert is" if len(still) == 1 else f"{len(still):,} alerts are"
-        yield f"{alerts} still open: see the known problems."
+        yield f"{alerts} still open: see the known troubles."
 
 
 def _sections(card: Card, pipeline: Pipeline) -> Iterator[Section]:
@@ -104,7 +105,7 @@ def _sections(card: Card, pipeline: Pipeline) -> Iterator[Section]:
     if card.segment is not None:
         yield Section(f"By {card.segment}", [], _segments(card), of["metrics"])
     for name, kpi in card.kpis.items():
-        yield Section(name.replace("_", " "), list(_kpi(kpi)), _kpi_segments(kpi), of["kpis"])
+        yield Section(_title_of(name), list(_kpi(kpi)), _kpi_segments(kpi), of["kpis"])
     yield Section("What bounds it", [], _rules(card), of["rules"])
     yield Section("Known troubles", [] if card.troubles else ["None."], _troubles(card.troubles), of["troubles"])
 
@@ -130,9 +131,9 @@ def _served(card: Card) -> Iterator[str]:
     yield f"{text}."
     for what, count in served.guard.items():
         if what != "served":
-            yield f"Guard: {count:,} {what}."
+            yield f"{count:,} predictions were {GUARDED.get(what, what)}."
     for rung, count in served.tripped.items():
-        yield f"The rung {rung} tripped {count:,} times."
+        yield f"The guard objected {count:,} times: {RUNGS.get(rung, rung)}."
     for name, count in served.instead.items():
         yield f"{count:,} times, {INSTEAD.get(name, name)} was served instead."
     if (second := card.second) is not None:
@@ -182,7 +183,7 @@ def _segments(card: Card) -> Table:
 
 
 def _kpi(kpi: KpiFigure) -> Iterator[str]:
-    kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kpi.by_kind.items())
+    kinds = ", ".join(f"{count:,} {kind_text(kind)}" for kind, count in kpi.by_kind.items())
     known = f"{money(kpi.known, kpi.unit)} known, from {kpi.known_events:,} events with a label"
     yield f"{known} ({kinds})." if kinds else f"{known}."
     if kpi.assumed_events:
@@ -201,6 +202,10 @@ def _kpi_segments(kpi: KpiFigure) -> Table | None:
         return None
     rows = [(name, money(total, kpi.unit)) for name, total in kpi.segments.items()]
     return Table((kpi.by or "", "known"), rows, frozenset({1}))
+
+
+def _title_of(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
 
 
 def _rules(card: Card) -> Table:

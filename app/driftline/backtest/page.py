@@ -25,6 +25,7 @@ from driftline.backtest.threshold import Threshold
 from driftline.core.task.measure import Figure as FigureName
 from driftline.core.timestamp import written
 from driftline.core.wording import money
+from driftline.operate.digest_page import kind_text
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -127,7 +128,7 @@ def _money(one: CandidateReport) -> Iterator[_Money]:
         )
         words += Markup(".") if kpi.best is None else _best_threshold(kpi, kpi.best)
         kinds = [
-            f"{int(cell['events']):,} {kind.replace('_', ' ')} ({money(cell['total'], kpi.unit)})"
+            f"{int(cell['events']):,} {kind_text(kind)} ({money(cell['total'], kpi.unit)})"
             for kind, cell in kpi.by_kind.items()
         ]
         more = [", ".join(kinds)]

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import re
 
+RUNGS = {
+    "range": "out of range",
+    "step": "too big a jump",
+    "width": "too wide an interval",
+    "unfamiliar": "unfamiliar input",
+    "untrained": "untrained model",
+    "share": "too many positives",
+    "distribution": "unusual predictions",
+}
+"""Why a rung of the guard objects, by its name."""
+
 
 def percent(share: float) -> str:
     """A share for reading: one digit after the point, two significant ones below 1%."""

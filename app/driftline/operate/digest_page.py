@@ -19,10 +19,11 @@ from msgspec import Struct
 from driftline.core.alert.kpi import span_text
 from driftline.core.duration import round_span, spoken
 from driftline.core.guard.beside import INSTEAD, worded
-from driftline.core.metric.account import MICRO
+from driftline.core.metric.account import MICRO, UNSERVED
 from driftline.core.timestamp import exactly, written
 from driftline.core.wording import escaped, money, percent
-from driftline.operate.digest import AUDIENCE, LISTED_MAX, DigestRole, Gathered, KpiSum
+from driftline.operate.digest import AUDIENCE, LISTED_MAX, AlertSeen, DigestRole, Gathered, KpiSum
+from driftline.operate.incident import shard_of
 from driftline.operate.sheet import plain, sheet
 
 Format: TypeAlias = Literal["markdown", "html", "slack", "text", "email"]
@@ -31,11 +32,12 @@ _GENERATIONS_MAX: Final = 20  # that are named
 
 
 class Line(Struct, frozen=True):
-    """A statement; `when` is in UTC, empty where it is of the whole span."""
+    """A statement; `when` is in UTC, empty where it is of the whole span; `commands` are what can be done about it."""
 
     text: str
     when: str = ""
     grave: bool = False
+    commands: tuple[str, ...] = ()
 
 
 class Section(Struct, frozen=True):
@@ -154,21 +156,32 @@ class _Words:
     def _decide(self) -> Iterator[Line]:
         found = self._found
         ours = [one for one in found.open.values() if not one.acknowledged and self._concerns(one.audience)]
-        for episode in ours[-LISTED_MAX:]:
-            text = f"{episode.sentence} Open and not acknowledged: driftline control -p {self._file} "
-            yield Line(text + f"acknowledge {episode.episode}", _when(episode.time_ms), grave=True)
+        for first, *others in self._of_one_signal(ours[-LISTED_MAX:]):
+            text = f"{first.sentence}{_same_on(others, found.pipeline.name)} Open and not acknowledged."
+            acknowledge = f"driftline control -p {self._file} acknowledge "
+            commands = tuple(acknowledge + shlex.quote(one.episode) for one in (first, *others))
+            yield Line(text, _when(first.time_ms), grave=True, commands=commands)
         if len(ours) > LISTED_MAX:
             yield Line(f"{len(ours) - LISTED_MAX:,} more alerts are open and not listed.", grave=True)
         if found.waiting:
             count = len(found.waiting)
             what = "1 prediction is held" if count == 1 else f"{count:,} predictions are held"
-            first = min(one.deadline_ms for one in found.waiting.values())
-            yield Line(f"{what} until a person decides; the first deadline is {_when(first)} UTC.", grave=True)
+            first_ms = min(one.deadline_ms for one in found.waiting.values())
+            text = f"{what} until a person decides; the first deadline is {_when(first_ms)} UTC."
+            yield Line(text, grave=True, commands=(f"driftline review list -p {self._file}",))
         for change in found.changes[-LISTED_MAX:]:
             for who in sorted({one for key in change.keys for one in _looks(key)}):
                 if self._role in (None, who) and change.shard == 0:
                     keys = ", ".join(key for key in change.keys if who in _looks(key))
                     yield Line(f"The {who.replace('_', ' ')} should review a change of {keys}.", _when(change.time_ms))
+
+    def _of_one_signal(self, episodes: Sequence[AlertSeen]) -> list[list[AlertSeen]]:
+        """Alerts about the same signal on several shards together: critical ones first, then the latest."""
+        together: dict[str, list[AlertSeen]] = {}
+        for one in sorted(episodes, key=lambda one: (one.severity != "critical", -(one.time_ms or 0), one.episode)):
+            _, signal = _shard_and_signal(one.episode, self._found.pipeline.name)
+            together.setdefault(f"{one.kind} {signal}", []).append(one)
+        return list(together.values())
 
     def _kpi(self) -> Iterator[Line]:
         if not self._found.kpis:
@@ -176,7 +189,8 @@ class _Words:
         for name, made in self._found.kpis.items():
             form = self._found.pipeline.kpi[name]
             shown, unit = name.replace("_", " "), form.unit
-            kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(made.kinds.items()))
+            shown = shown[:1].upper() + shown[1:]
+            kinds = ", ".join(f"{count:,} {kind_text(kind)}" for kind, count in sorted(made.kinds.items()))
             yield Line(
                 f"{shown}: {money(made.known_total / MICRO, unit)} known, from {made.known:,} events with a label"
                 + (f" ({kinds})." if kinds else ".")
@@ -245,7 +259,7 @@ class _Words:
         ordered = sorted(self._found.alerts.values(), key=lambda one: (one.time_ms or 0, one.output_id))
         shown = [one for one in ordered if self._concerns(one.audience)]
         for one in shown[-LISTED_MAX:]:
-            text = f"{one.state}: {one.sentence}"
+            text = f"{'changed' if one.kind == 'model_change' else one.state}: {one.sentence}"
             grave = one.severity == "critical" and one.state != "resolved"
             yield Line(text, _when(one.time_ms), grave=grave)
         if (left_out := max(0, len(shown) - LISTED_MAX) + self._found.alerts_left_out) > 0:
@@ -263,7 +277,7 @@ class _Words:
         for what, count in sorted(self._found.guards.items()):
             if what != "served":
                 share = f" ({percent(count / self._found.served)} of what was served)" if self._found.served else ""
-                yield Line(f"{count:,} predictions were {_GUARDED.get(what, what)}{share}.")
+                yield Line(f"{count:,} predictions were {GUARDED.get(what, what)}{share}.")
         for name, count in sorted(self._found.instead.items()):
             yield Line(f"{count:,} times, {INSTEAD[name]} was served instead.")
         if (errors := self._found.beside.means) is not None:
@@ -288,7 +302,7 @@ _BECAME: Final = {
     "unretracted": "Labels to be taken back that had not come",
     "failed": "Labels at which the model raised",
 }
-_GUARDED: Final = {
+GUARDED: Final = {
     "flagged": "served and marked",
     "clipped": "clipped to a limit",
     "fallback": "replaced by a fallback",
@@ -299,6 +313,23 @@ _GUARDED: Final = {
     "refused": "refused by a person",
     "overdue": "decided by their deadline",
 }
+
+
+def kind_text(kind: str) -> str:
+    """A kind of decision; `none` is that of a prediction that was not served."""
+    return "without a decision" if kind == UNSERVED else kind.replace("_", " ")
+
+
+def _shard_and_signal(episode: str, pipeline: str) -> tuple[str, str]:
+    """What the name of an episode says: `card-fraud-0-error-l7`; a name that is none of ours is its own signal."""
+    shard = shard_of({"episode": episode, "pipeline": pipeline})
+    signal = episode.removeprefix(f"{pipeline}-").partition("-")[2].rpartition("-")[0]
+    return (shard, signal) if shard and signal else ("", episode)
+
+
+def _same_on(others: Sequence[AlertSeen], pipeline: str) -> str:
+    shards = sorted({_shard_and_signal(one.episode, pipeline)[0] for one in others} - {""}, key=int)
+    return f" The same on shard{'s' * (len(shards) > 1)} {', '.join(shards)}." if shards else ""
 
 
 def _looks(key: str) -> tuple[DigestRole, ...]:
@@ -322,7 +353,9 @@ def _text(page: Page) -> str:
     parts = [plain(page.title), plain(page.subtitle)]
     for section in page.sections:
         parts += ["", section.title.upper()]
-        parts += [f"  {line.when + '  ' if line.when else ''}{plain(line.text)}" for line in section.lines]
+        for line in section.lines:
+            parts.append(f"  {line.when + '  ' if line.when else ''}{plain(line.text)}")
+            parts += [f"    $ {escaped(command)}" for command in line.commands]
         parts.append(f"  $ {escaped(section.command)}")
     return "\n".join(parts) + "\n"
 
@@ -336,11 +369,10 @@ def _markdown(page: Page) -> str:
     parts = [f"# {_marked(page.title)}", "", _marked(page.subtitle)]
     for section in page.sections:
         parts += ["", f"## {section.title}", ""]
-        parts += [
-            f"- {'**' if line.grave else ''}{line.when + ' ' if line.when else ''}{_marked(line.text)}"
-            f"{'**' if line.grave else ''}"
-            for line in section.lines
-        ]
+        for line in section.lines:
+            bold = "**" if line.grave else ""
+            parts.append(f"- {bold}{line.when + ' ' if line.when else ''}{_marked(line.text)}{bold}")
+            parts += ["", *(f"      {escaped(command)}" for command in line.commands), ""] if line.commands else []
         parts += ["", "```", escaped(section.command).replace("```", ""), "```"]
     return "\n".join(parts) + "\n"
 
@@ -351,16 +383,19 @@ def _slacked(text: str) -> str:
     return re.sub(r"([*_~`])", "\u200b\\1", safe)
 
 
+def _slack_code(command: str) -> str:
+    return f"`{escaped(command).replace('`', '')}`".replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _slack(page: Page) -> str:
     parts = [f"*{_slacked(page.title)}*", _slacked(page.subtitle)]
     for section in page.sections:
         parts += ["", f"*{section.title}*"]
-        marks = [":red_circle: " if line.grave else "" for line in section.lines]
-        parts += [
-            f"• {mark}{line.when + ' ' if line.when else ''}{_slacked(line.text)}"
-            for mark, line in zip(marks, section.lines, strict=True)
-        ]
-        parts.append(f"`{escaped(section.command).replace('`', '')}`".replace("<", "&lt;").replace(">", "&gt;"))
+        for line in section.lines:
+            mark = ":red_circle: " if line.grave else ""
+            parts.append(f"• {mark}{line.when + ' ' if line.when else ''}{_slacked(line.text)}")
+            parts += [f"    {_slack_code(command)}" for command in line.commands]
+        parts.append(_slack_code(section.command))
     return "\n".join(parts) + "\n"
 
 

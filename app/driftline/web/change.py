@@ -11,21 +11,13 @@ from msgspec import Struct
 
 from driftline.core.error import InvariantError
 from driftline.core.signal import Signal
+from driftline.core.wording import RUNGS
 from driftline.web.curve import Mark
 from driftline.web.record import NAME_MAX, Guard, Note, cut
 
 NAMES_SHOWN = 4
 _BETTER = ("error drift fall",)  # what the detector of the error finds where the model improves
 _ACTIONS = {"hold": "held", "clip": "clipped", "flag": "flagged", "fallback": "replaced"}  # others as they are
-_WHY = {
-    "range": "out of range",
-    "step": "too big a jump",
-    "width": "too wide an interval",
-    "unfamiliar": "unfamiliar input",
-    "untrained": "untrained model",
-    "share": "too many positives",
-    "distribution": "unusual predictions",
-}
 _SURE = {"warning": " (a warning)", "calm": " (a warning that is over)"}
 _CAUSES = (
     ("control_load", "load", "loaded by command"),
@@ -140,7 +132,7 @@ def _stopped(trip: str) -> str:
     """A rung and its action, in words: `range hold` is `held (out of range)`."""
     rung, _, action = trip.partition(" ")
     did = _ACTIONS.get(action, action)
-    why = _WHY.get(rung, rung)
+    why = RUNGS.get(rung, rung)
     return f"{did} ({why})" if did else why
 
 

@@ -10,6 +10,7 @@ import msgspec
 from driftline.core.alert.kind import worded
 from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
+from driftline.core.wording import RUNGS
 from driftline.operate.webhook import section_of
 from driftline.web.board import CRITICAL, ONCE, Board, Episode, Shard, Worker
 from driftline.web.change import Version
@@ -220,6 +221,7 @@ def _trips(trips: list[Trip]) -> list[dict[str, Any]]:
     return [
         {
             "rung": cut(trip.rung, NAME_MAX),
+            "why": RUNGS.get(trip.rung, cut(trip.rung, NAME_MAX)),
             "action": cut(trip.action, NAME_MAX),
             "limit": plain(trip.limit),
             "excess": plain(trip.excess),

@@ -6,7 +6,6 @@ const GUARD = {served: "as predicted", flagged: "flagged", clipped: "clipped", f
 const KINDS = {alert: "Alert", resolved: "Over", drift: "Drift", better: "Better", model: "Model", guard: "Guard", command: "Command", worker: "Worker", kafka: "Kafka"};
 const CAUSES = {first: "begun", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
 const TASKS = {binary: "binary classification", multiclass: "classification", anomaly: "anomaly detection", forecast: "forecasts", recommend: "recommendations"};
-const RUNGS = {range: "out of range", step: "too big a jump", width: "too wide an interval", unfamiliar: "unfamiliar input", untrained: "untrained model", share: "too many positives", distribution: "unusual predictions"};
 const LOST = {text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: "", own: {domain_expert: "Tell the operator that the worker behind this page is down."}};
 const PARTS = {known: "known", assumed: "assumed", waiting: "estimated, labels may come", expired: "estimated, no label came"};
 const BRIEF = {known: "known", assumed: "assumed", waiting: "estimated", expired: "est., none came"};
@@ -85,7 +84,7 @@ const show = {
     fill($("scores-list"), scores, one => one.output_id + one.guard, one => make("tr", {},
       make("th", {class: "id", scope: "row"}, String(one.event_id)),
       number(isThere(one.probability) ? shownShare(one.probability) : shownNumber(one.prediction), one.decision === true ? " yes" : one.decision === false ? " no" : ""),
-      make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => RUNGS[trip.rung] ?? trip.rung).join(", ")})` : ""),
+      make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => trip.why).join(", ")})` : ""),
       make("td", {class: "t"}, shownTime(one.time_ms)),
       make("td", {}, make("button", {type: "button", "aria-label": `Explain the score of ${one.event_id}`, onclick: () => explain(one)}, "Explain"))));
     if (!scores.length) $("scores-list").replaceChildren(make("tr", {}, make("td", {colspan: 5, class: "dim"}, "No data: no score was read yet.")));
@@ -240,7 +239,7 @@ function review(one) {
   const value = make("input", {"aria-label": "Another value", placeholder: "another value"}), why = make("input", {"aria-label": "Why", placeholder: "why"});
   const decide = (decision, extra = {}) => event => act(event.target, {command: "review", decision, output_id: one.output_id, why: why.value, ...extra});
   return make("li", {},
-    make("span", {class: "tag warning"}, RUNGS[trip.rung] ?? trip.rung ?? "held"),
+    make("span", {class: "tag warning"}, trip.why ?? "held"),
     `${one.event_id}: the model predicts ${shownNumber(one.probability ?? one.prediction)}${beyond}${one.last_value !== null ? `; last value of its series ${shownNumber(one.last_value)}` : ""}.`,
     make("div", {class: "meta"}, `If no one decides by ${shownTime(one.deadline_ms)} (event time), ${one.at_deadline === null ? "nothing" : shownNumber(one.at_deadline)} is served${one.instead ? ` (${words(one.instead)})` : ""}.`),
     make("details", {}, make("summary", {}, "What the model saw"), make("table", {}, make("tbody", {}, ...Object.entries(one.features).map(([name, seen]) => row(name, shownNumber(seen)))))),
