@@ -94,3 +94,29 @@ def test_trees_have_no_parts() -> None:
         [],
         None,
     )
+
+
+def test_a_label_learned_as_a_logarithm_is_explained_in_logarithms() -> None:
+    encoders = "(Select('amount') | Logarithms() | StandardScaler()) + (Select('shop') | OneHotEncoder())"
+    regressor = "LogTargetRegressor(regressor=TargetStandardScaler(regressor=LinearRegression(optimizer=AdaGrad(0.1))))"
+    model = taught(f"({encoders}) | {regressor}", numeric=True)
+    x = event(random.Random(1), spam=True)
+    found, intercept = weights_of(model, x)
+    assert sum(one.adds for one in found) + (intercept or 0) == pytest.approx(log(1 + model.predict_one(x)), rel=1e-9)
+    assert {"amount", f"shop_{x['shop']}"} <= {one.name for one in found}
+
+
+def test_naive_bayes_of_words_beside_other_fields_is_explained_by_leaving_each_out() -> None:
+    words = "BagOfWords(on='text') | FeatureHasher(n_features=512, alternate_sign=False) | Prefixer('text ')"
+    model = taught(
+        f"Discard('amount') | ((Select('shop') | OneHotEncoder()) + (Select('text') | {words})) | MultinomialNB()"
+    )
+    texts = ("win cash dinner", "cash dinner")
+    found, intercept = weights_of(model, {"text": texts[0], "amount": 1.0, "shop": "a"})
+    assert intercept is None
+    odds = [model.predict_proba_one({"text": text, "amount": 1.0, "shop": "a"})[True] for text in texts]
+    moved = log(odds[0] / (1 - odds[0])) - log(odds[1] / (1 - odds[1]))
+    by_name = {one.name: one.adds for one in found}
+    assert by_name["win"] == pytest.approx(moved, rel=1e-6)
+    assert by_name["cash"] > 0 > by_name["dinner"]
+    assert "shop" in by_name

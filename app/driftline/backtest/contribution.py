@@ -9,12 +9,14 @@ Other models on the words of a text are asked again without each word.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose, log
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 from river import compose, feature_extraction, multiclass, preprocessing
+
+from driftline.core.river.amount import LogTargetRegressor
 
 Columns: TypeAlias = dict[Any, Any]
 Parts: TypeAlias = list[tuple[str, float, Columns]]  # name, how often, and the columns that it became
@@ -43,7 +45,8 @@ def weights_of(model: Any, features: Mapping[str, Any]) -> tuple[list[Weight], f
     last, scale, shift = _linear(last, inputs)
     weights = getattr(last, "weights", None)
     if not isinstance(weights, Mapping) or not hasattr(last, "intercept"):
-        return _by_removal(steps, features), None
+        beside = _by_parts(transformers, last, inputs, features)
+        return beside or _by_removal(steps, features), None
     parts: Parts = [(str(name), 1.0, {name: value}) for name, value in features.items()]
     for step in transformers:
         parts = _through(step, parts)
@@ -56,6 +59,8 @@ def weights_of(model: Any, features: Mapping[str, Any]) -> tuple[list[Weight], f
 def _linear(last: Any, inputs: Columns) -> tuple[Any, float, float]:
     """The linear model inside of one that scales the label or asks one a class, and what makes its answer one in the
     label's units: times, plus."""
+    if isinstance(last, LogTargetRegressor):  # what is added is the logarithm
+        return _linear(last.regressor, inputs)
     if isinstance(last, preprocessing.TargetStandardScaler):
         return last.regressor, last.var.get() ** 0.5, last.var.mean.get()
     if isinstance(last, multiclass.OneVsRestClassifier) and last.classifiers:
@@ -108,6 +113,44 @@ def _weighed(name: str, count: float, columns: Columns, weights: Mapping[Any, fl
     if len(numbers) == 1 and isinstance(column, str):
         return Weight(column, float(value), float(weights.get(column, 0.0)) * scale, adds)
     return Weight(name, float(count), adds / (count or 1.0), adds)
+
+
+def _by_parts(transformers: Sequence[Any], last: Any, inputs: Columns, features: Mapping[str, Any]) -> list[Weight]:
+    """By how much each word and each other input moves the log odds, where texts stand beside other fields."""
+    if not any(isinstance(step, compose.TransformerUnion) for step in transformers):
+        return []
+    parts: Parts = [(str(name), 1.0, {name: value}) for name, value in features.items()]
+    for step in transformers:
+        parts = _through(step, parts)
+    answer = _odds([last], inputs, None)
+    if answer is None or not _holds_words(transformers) or len(parts) > _WORDS_MAX or not _adds_up(parts, inputs):
+        return []
+    label, whole = answer
+    made = []
+    for name, count, columns in parts:
+        left = {column: value - columns.get(column, 0.0) for column, value in inputs.items()}
+        rest = _odds([last], {column: value for column, value in left.items() if value}, label)
+        if rest is not None:
+            moved = whole - rest[1]
+            made.append(Weight(name, count, moved / (count or 1.0), moved))
+    return sorted(made, key=lambda one: -abs(one.adds))
+
+
+def _holds_words(steps: Iterable[Any]) -> bool:
+    """Whether a text is counted in words somewhere in these steps."""
+    for step in steps:
+        match step:
+            case compose.Pipeline():
+                inner: Iterable[Any] = step.steps.values()
+            case compose.TransformerUnion():
+                inner = step.transformers.values()
+            case feature_extraction.BagOfWords():
+                return True
+            case _:
+                continue
+        if _holds_words(inner):
+            return True
+    return False
 
 
 def _by_removal(steps: Sequence[Any], features: Mapping[str, Any]) -> list[Weight]:
