@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
 
 from driftline.cli.review import lines, listed
+from driftline.core.error import InputFileError, TopicError
 from driftline.core.record import EventId, Source
-from driftline.operate.review import read_held, value_of
+from driftline.kafka.topic_rule import judge
+from driftline.operate import review as reviews
+from driftline.operate.review import open_reviews, read_held, value_of
 from driftline.transport.port import Place
+from tests.support.pipelines import settings
 from tests.support.small import small
 
 HELD = {
@@ -72,6 +78,27 @@ async def test_what_is_no_review_is_passed_over(change: dict[str, Any]) -> None:
     assert await waiting({**HELD, **change}, b"{", b"[]", b"", {"event_id": "e3", "state": "held"}) == {
         "e3": {"event_id": "e3", "state": "held"}
     }
+
+
+async def test_a_review_topic_that_is_missing_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def admin(_: object) -> AsyncIterator[None]:
+        yield None
+
+    async def none_there(_: object) -> dict[str, int]:
+        return {"p.events": 1}
+
+    monkeypatch.setattr(reviews, "admin", admin)
+    monkeypatch.setattr(reviews, "partition_counts", none_there)
+    holding = small("regression", guard={"range": {"max": 5, "action": "hold"}, "hold": {"wait": "1h"}})
+    broker: Any = None
+    with pytest.raises(TopicError, match=r"topic p\.review does not exist; create it with `driftline topics create"):
+        await open_reviews(broker, holding, settings("localhost:1"))
+    with pytest.raises(InputFileError, match="no rung of `guard` has the action hold"):
+        await open_reviews(broker, small("regression"), settings("localhost:1"))
+    (problem,) = [one for one in judge(holding, {}) if one.topic == "p.review"]
+    assert problem.fatal
+    assert "driftline topics create" in str(problem)
 
 
 def test_a_terminal_shows_six_digits() -> None:

@@ -190,6 +190,27 @@ def test_a_flood_is_held_up_to_the_maximum_and_the_rest_decided_at_once() -> Non
     assert here.summary()["guard"]["held"] == 2
 
 
+def test_an_event_that_is_held_is_not_held_twice() -> None:
+    """The same id comes again: at once, and once its wait for a label is over but not the one for a person."""
+    label_rules = {"id": "id", "value": "y", "wait": "1s"}
+    guard = {**GUARD, "hold": {"wait": "1h", "then": "fallback"}}
+    here = Shard(small("regression", guard=guard, label=label_rules, dedupe={"horizon": "2s"}), 0)
+    holding(here, "e")
+    (again,) = holding(here, "e")
+    assert isinstance(again, Rejected)
+    assert again.reason == "duplicate_event"
+    fold(here, Tick(0, 9, NOW_MS + 60_000))
+    says(here, 99.0)
+    made = fold(here, event("e", NOW_MS + 60_000, offset=7))
+    (score,) = chosen(made, Score)
+    assert (score.guard, score.prediction.value) == ("fallback", 7)
+    assert chosen(made, Review) == []
+    assert list(here.kept.held) == ["e"]
+    (decided,) = chosen(fold(here, command(here, decision="approve", event_id="e")), Decided)
+    assert (decided.time_ms, decided.prediction.value) == (NOW_MS, 99.0)
+    assert here.kept.held == {}
+
+
 def test_a_label_that_comes_first_is_learned_and_the_decision_still_published() -> None:
     here = shard()
     holding(here, "e")

@@ -76,6 +76,8 @@ def test_a_guard_is_read_and_written_as_it_was() -> None:
         ("binary", {"unfamiliar": {"score_max": 0.9, "action": "clip"}}, "guard.unfamiliar.action", "must be"),
         ("recommend", {"range": {"max": 5}}, "guard.range", "remove it for recommend"),
         ("recommend", {"untrained": {"labels_min": 5}, "fallback": {"value": 0}}, "guard.fallback.0", "of a slate"),
+        ("regression", {"untrained": {"labels_min": 5, "action": "fallback"}, "fallback": [{"model": "Select('z')"}]},
+         "guard.fallback.0.model", "not a declared feature"),
         ("regression", {"range": {"max": 5}, "by": "word"}, "guard.by", "add one of them"),
         ("regression", {"step": {"ratio_max": 2}, "by": "wort", "fallback": "last_value"}, "guard.by",
          "did you mean 'word'"),
@@ -96,6 +98,13 @@ def test_probabilities_are_needed_for_a_range_of_them() -> None:
     with pytest.raises(PipelineError, match=r"guard\.range.*gives only classes"):
         small(model="VotingClassifier([GaussianNB(), GaussianNB()])", event={"features": {"x": "number"}},
               guard={"range": {"max": 0.9}}, metrics="Accuracy")  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [{"least": 0}, {"transform": "log"}, {"transform": "sqrt", "least": 2}])
+def test_a_range_below_all_that_can_be_forecast_is_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(PipelineError, match=r"guard\.range\.max = -5.* so nothing could be served"):
+        series.pipeline(guard={"range": {"min": -10, "max": -5}}, **limit)
+    series.pipeline(guard={"range": {"min": -10, "max": 5}}, **limit)
 
 
 def test_a_field_may_be_read_for_the_guard_alone() -> None:
