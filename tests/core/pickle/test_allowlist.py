@@ -405,7 +405,7 @@ def _defined(module: str) -> Iterator[tuple[str, type]]:
 
 
 NO_STATE = frozenset({"Curve", "Detector", "ModelRaisedError", "Notes", "Refused", "Segment", "SegmentState", "View"})
-NO_STATE |= {"Cause", "Found", "Known", "Timing", "Ranked", "_Conditions"}
+NO_STATE |= {"Cause", "Found", "Known", "Timing", "Ranked", "ShortWay", "_Conditions"}
 NO_STATE |= {"Ahead", "Asked", "Batch", "Weighed", "Forecast", "Judged", "Observed", "Several", "Taught"}
 NO_STATE |= {"Plan", "_Priced", "_Terms", "Priced"}  # of KPIs: what the pipeline says, and outputs
 NO_STATE |= {

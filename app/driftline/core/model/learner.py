@@ -15,6 +15,8 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from river import base
+
 from driftline.core.error import ExpressionError, InvariantError
 from driftline.core.fault import REST_CALLS, STOPS, Faults, ModelRaisedError, last_line
 from driftline.core.model.dispatch import AsIs, Features, Form, Values, Walk
@@ -24,10 +26,10 @@ from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
-from driftline.core.recommend.recommender import Recommender
+from driftline.core.recommend.recommender import Recommender, ShortWay
 from driftline.core.record import LabelValue
 from driftline.core.river.ahead import Ahead, Given, Sees, Taught
-from driftline.core.river.building import has_probabilities
+from driftline.core.river.building import has_probabilities, last_step
 from driftline.core.river.timed import is_timed, moment
 from driftline.core.task import task_of
 from driftline.core.task.build import build_model
@@ -94,7 +96,7 @@ class Learner:
     def _use(self, model: Any) -> None:
         self._model = model
         if isinstance(model, Recommender):
-            model.configure(self._pipeline)
+            model.configure(self._pipeline, short_way)
         self.sees = model.sees if isinstance(model, Ahead) else "series"
         self._timed = is_timed(model)
         self._walk: Walk | None = Walk(model, self._form, by_itself=self._timed)
@@ -113,6 +115,8 @@ class Learner:
         """The model, as it stands now."""
         if self._walk is not None:
             self._walk.settle()
+        if isinstance(self._model, Recommender):
+            self._model.settle()
         return self._model
 
     def __getstate__(self) -> dict[str, Any]:
@@ -396,6 +400,18 @@ def _pass_over(call: str, oracle: Oracle) -> None:
 def learn_call(output_id: str) -> str:
     """What a call to learn is called in the journal."""
     return f"learn {output_id}"
+
+
+def short_way(model: Any) -> ShortWay:
+    """How a model that sees one item at a time is asked and taught."""
+    walk = Walk(model, AsIs(), by_itself=is_timed(model))
+    ask: Callable[[Any], Any] | None = walk.probability()
+    if ask is None:
+        ask = walk.ask("predict_one")
+        if isinstance(last_step(model), base.Classifier):
+            shares = walk.ask("predict_proba_one")
+            ask = lambda x: shares(x).get(True, 0.0)  # noqa: E731 - of two ways, one
+    return ShortWay(ask, walk.learn(), walk.settle)
 
 
 def _without_label(model: Any, form: Form) -> Callable[[Values, LabelValue | None], None]:

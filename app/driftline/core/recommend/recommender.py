@@ -7,8 +7,8 @@ learns of a request is the text that `slate.feedback_text` makes of its rewards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from river import base, compose, reco
@@ -52,10 +52,30 @@ class Ranked(Prediction, frozen=True, gc=False, array_like=True):
     beside: tuple[tuple[str, Prediction], ...] = ()
 
 
-class _Conditions:
-    """What the pipeline file says, looked up once."""
+class ShortWay(NamedTuple):
+    """How a model that sees one item at a time is asked and taught with fewer calls than River's.
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    Args:
+        ask: says of features what the model predicts: of a classifier, the probability of True.
+        teach: what `learn_one` does.
+        settle: makes the model what it would be by itself, without which no one else may look at it.
+    """
+
+    ask: Callable[[Any], Any]
+    teach: Callable[[Any, Any], None]
+    settle: Callable[[], None]
+
+
+Shorten: TypeAlias = Callable[[Any], ShortWay | None]
+"""The short way of a model; None of one that has none."""
+
+
+class _Conditions:
+    """What the pipeline file says, looked up once; and the short way of the model, once it was asked or taught."""
+
+    def __init__(self, pipeline: Pipeline, shorten: Shorten) -> None:
+        self.shorten = shorten
+        self.way: ShortWay | None = None
         form = pipeline.recommend
         if form is None:
             raise InvariantError("a recommender was made of a pipeline that says nothing of slates")
@@ -98,11 +118,17 @@ class Recommender(base.Estimator):
         self.popularity = Popularity(items_max=items_max)
         self._conditions: _Conditions | None = None
 
-    def configure(self, pipeline: Pipeline) -> None:
+    def configure(self, pipeline: Pipeline, shorten: Shorten = lambda model: None) -> None:
         """Take up the pipeline's policy and catalogue, which are not part of the state."""
-        self._conditions = _Conditions(pipeline)
+        self._conditions = _Conditions(pipeline, shorten)
+
+    def settle(self) -> None:
+        """Make the model what it would be by itself, without which no one else may look at it."""
+        if self._conditions is not None and self._conditions.way is not None:
+            self._conditions.way.settle()
 
     def __getstate__(self) -> dict[str, Any]:
+        self.settle()
         return {"model": self.model, "popularity": self.popularity}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -185,21 +211,36 @@ class Recommender(base.Estimator):
     def estimates(self, context: dict[str, FeatureValue], items: Sequence[Item]) -> tuple[Floats, Floats, Floats]:
         """Mean and deviation of each item's reward, and its popularity."""
         popularity, _ = self.popularity.estimate({}, [item.item for item in items])
-        if isinstance(last := last_step(self.model), Items):
+        last: Any = last_step(self.model)
+        if isinstance(last, Items):
             means, deviations = last.estimate(self._transformed(context), [item.item for item in items])
             return means, deviations, popularity
-        means = np.array([self._ask(context, item) for item in items], dtype=float)
-        return means, np.zeros(len(items)), popularity
-
-    def _ask(self, context: Mapping[str, FeatureValue], item: Item) -> float:
-        model: Any = self.model
-        last: Any = last_step(model)
-        x = _seen(context, item.item, item.features)
+        seen = [_seen(context, item.item, item.features) for item in items]
         if _pairs(last):
-            return float(last.predict_one(*self._pair(context, item.item), x))
-        if isinstance(last, base.Classifier):
-            return float(model.predict_proba_one(x).get(True, 0.0))
-        return float(model.predict_one(x))
+            pairs = [self._pair(context, item.item) for item in items]
+            said = [float(last.predict_one(*pair, x)) for pair, x in zip(pairs, seen, strict=True)]
+        else:
+            ask = self._way(last).ask if items else float
+            said = [float(ask(x)) for x in seen]  # type: ignore[arg-type]  # `float` is asked nothing
+        return np.array(said, dtype=float), np.zeros(len(items)), popularity
+
+    def _way(self, last: Any) -> ShortWay:
+        """How the model is asked and taught. It is looked for at the first item: a short way is part of no state, but
+        River's pipelines are, and learn their own steps when they are called.
+
+        Args:
+            last: the step that answers.
+        """
+        under = self.conditions
+        if under.way is None:
+            model: Any = self.model
+            under.way = under.shorten(model)
+            if under.way is None:
+                ask = model.predict_one
+                if isinstance(last, base.Classifier):
+                    ask = lambda x: model.predict_proba_one(x).get(True, 0.0)  # noqa: E731 - of two ways, one
+                under.way = ShortWay(ask, model.learn_one, lambda: None)
+        return under.way
 
     def _pair(self, context: Mapping[str, FeatureValue], item: str) -> tuple[Any, str]:
         return context.get(self.conditions.form.user or ""), item
@@ -225,31 +266,28 @@ class Recommender(base.Estimator):
         aside = (under.form.candidates, under.form.shown)
         context = {name: value for name, value in x.items() if name not in aside}
         self.popularity.learn_many({}, rewards)
-        if isinstance(last := last_step(self.model), Items):
-            seen: Any = context
+        last: Any = last_step(self.model)
+        if isinstance(last, Items):
+            transformed: Any = context
             for step in _transformers(self.model):
                 if not step._supervised:
-                    step.learn_one(seen)
-                seen = step.transform_one(seen)
-            last.learn_many(seen, rewards)
+                    step.learn_one(transformed)
+                transformed = step.transform_one(transformed)
+            last.learn_many(transformed, rewards)
             return
         features = self._features_of(x) if under.candidates is not None else {}
         catalogue = {} if features else under.form.catalogue
+        yes_or_no = isinstance(last, base.Classifier)
         for item, reward in rewards.items():
-            self._teach(context, item, features.get(item) or dict(catalogue.get(item, {})), reward)
+            seen = _seen(context, item, features.get(item) or dict(catalogue.get(item, {})))
+            if _pairs(last):
+                last.learn_one(*self._pair(context, item), reward, seen)
+            else:
+                self._way(last).teach(seen, reward > 0 if yes_or_no else reward)
 
     def _features_of(self, x: Mapping[str, FeatureValue]) -> dict[str, ItemFeatures]:
         text = x.get(self.conditions.form.candidates or "")
         return {item.item: item.features for item in read_items(text)} if isinstance(text, str) else {}
-
-    def _teach(self, context: Mapping[str, FeatureValue], item: str, features: ItemFeatures, reward: float) -> None:
-        model: Any = self.model
-        last: Any = last_step(model)
-        x = _seen(context, item, features)
-        if _pairs(last):
-            last.learn_one(*self._pair(context, item), reward, x)
-        else:
-            model.learn_one(x, reward > 0 if isinstance(last, base.Classifier) else reward)
 
     @property
     def evicted(self) -> int:

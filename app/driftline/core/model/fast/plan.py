@@ -102,6 +102,15 @@ def row_of(places: Sequence[int]) -> Callable[[Values], Sequence[Any]]:
     return lambda values: [values[place] for place in places]
 
 
+def features_of(names: Sequence[Any], places: Sequence[int]) -> Callable[[Values], dict[Any, Any]]:
+    """A function from values to those at some places, by name."""
+    if len(places) == 1:  # as of a hashed column
+        (name,), (place,) = names, places
+        return lambda values: {name: values[place]}
+    row, known = row_of(places), tuple(names)
+    return lambda values: dict(zip(known, row(values)))  # noqa: B905 - as many as there are names
+
+
 class Numbers:
     """A `StandardScaler`."""
 
@@ -168,7 +177,7 @@ class Made:
     """
 
     def __init__(self, steps: Sequence[Any], names: Sequence[Any], places: Sequence[int]) -> None:
-        self._names, self._row = tuple(names), row_of(places)
+        self._features = features_of(names, places)
         self.learns = not all(type(step) in _PURE for step in steps)
         self._learn = steps[0].learn_one if self.learns else None
         self._transforms = [step.transform_one for step in steps]
@@ -185,9 +194,6 @@ class Made:
 
     def settle(self) -> None:
         """It keeps nothing."""
-
-    def _features(self, values: Values) -> dict[Any, Any]:
-        return dict(zip(self._names, self._row(values)))  # noqa: B905 - see above
 
 
 def plan_of(steps: Sequence[Any], names: Sequence[str]) -> Plan | None:
