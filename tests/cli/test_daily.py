@@ -55,6 +55,10 @@ def test_partitions_add_up_and_equal_scores_go_to_the_earlier_event() -> None:
     assert (found.alarms, found.tp) == (int(alarms.sum()), int((alarms & positive).sum()))
     assert found.most == int(np.bincount(times[alarms] // DAY_MS).max())
     assert first.report(Cost(fp=1, fn=3)) == whole.report(Cost(fp=1, fn=3))
+    east = Daily(30, 3_600_000)
+    east.add(times.tolist(), scores, positive, alarms)
+    assert east.report(None).decided.most == int(np.bincount((times[alarms] + 3_600_000) // DAY_MS).max())
+    assert east.report(None).days == 6
     tied = Daily(1)
     tied.add([9, 3, 5], np.array([0.5, 0.5, np.nan]), np.array([False, True, True]), np.zeros(3, dtype=bool))
     assert (tied.report(None).tp, tied.report(None).alarms, tied.report(None).positives) == (1, 1, 1)

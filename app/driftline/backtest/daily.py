@@ -1,7 +1,8 @@
 """What people find who look into so many events a day: those with the day's highest scores.
 
 A team that can look into a hundred payments a day is not helped by a threshold: it takes the hundred worst, on quiet
-and on busy days alike. Counted over the days of the events' own times, in UTC, among labelled events.
+and on busy days alike. Counted over the days of the events' own times, in UTC or in `decision.zone`, among labelled
+events.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ class DailyReport(Struct, frozen=True):
 class Daily:
     """The highest scores of each day, and what was decided.
 
+    Args:
+        zone_ms: how much before those of UTC its days begin.
+
     Memory: at most `per_day` scores for each of `DAYS_MAX` days.
     """
 
-    def __init__(self, per_day: int) -> None:
-        self.per_day = per_day
+    def __init__(self, per_day: int, zone_ms: int = 0) -> None:
+        self.per_day, self._zone_ms = per_day, zone_ms
         self._days: dict[int, list[tuple[float, int, bool]]] = {}  # heaps: the lowest score first, of equals the latest
         self._decided: dict[int, list[int]] = {}  # by day, alarms and those that were right
         self._events = 0
@@ -89,7 +93,7 @@ class Daily:
         """
         rows = zip(times_ms, scores.tolist(), positive.tolist(), decided.tolist(), strict=True)
         for time_ms, score, yes, alarm in rows:
-            day = int(time_ms) // DAY_MS
+            day = (int(time_ms) + self._zone_ms) // DAY_MS
             if score == score:
                 self._put(day, (score, -int(time_ms), bool(yes)))
                 self._events += 1

@@ -371,7 +371,8 @@ class Tally:
         coarse = (fine + COARSER - 1) // COARSER
         self.total = Cells(1, sums, fine)
         self.scores = Scores() if fine else None
-        self.daily = Daily(per_day) if fine and per_day else None
+        zone_ms = pipeline.decision.offset_ms if pipeline.decision is not None else 0
+        self.daily = Daily(per_day, zone_ms) if fine and per_day else None
         self.timeline = Timeline(sums, coarse)
         self.ages = Cells(len(AGES), sums, coarse)
         self.segments: Segments | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -52,6 +53,28 @@ def test_a_period_has_as_many_alarms_as_its_budget() -> None:
     assert max(counts) == 5
     assert sum(counts[1:-1]) >= 4.5 * len(counts[1:-1])
     assert shard.summary()["budget"]["most"] == 5
+
+
+def test_periods_begin_at_midnight_of_the_zone() -> None:
+    """Half an hour east of UTC, hours begin at half past."""
+    decision = {"budget": 5, "per": "1h", "zone": "+00:30"}
+    shard, rng, times = Shard(small(decision=decision), 0), Random(4), list[int]()
+    for number in range(1_200):
+        time_ms, x = NOW_MS + 30_000 * number, rng.random()
+        made = step(shard, event(number, x=x, time_ms=time_ms)) + step(shard, label(number, x > 0.6, time_ms=time_ms))
+        times += [one.time_ms for one in made if isinstance(one, Score) and one.decision]
+    own, utc = (Counter((time_ms + east_ms) // 3_600_000 for time_ms in times) for east_ms in (1_800_000, 0))
+    assert max(own.values()) == 5
+    assert max(utc.values()) > 5
+    assert Shard(small(decision={**decision, "zone": "-00:30"}), 0).terms.zone_ms == -1_800_000
+
+
+def test_a_zone_is_written_only_where_there_is_one() -> None:
+    written = small(decision=BUDGET).resolved()["decision"]
+    assert "zone" not in written
+    zoned = small(decision={**BUDGET, "zone": "+05:30"})
+    assert zoned.resolved()["decision"] == {**written, "zone": "+05:30"}
+    assert parse_pipeline(zoned.resolved()) == zoned
 
 
 @pytest.mark.parametrize("task", ["binary", "anomaly"])
@@ -110,6 +133,7 @@ def test_another_budget_goes_on_and_another_period_begins_anew() -> None:
     folded(shard, 500)
     assert under(before, small(decision={**BUDGET, "budget": 9}), shard).budget.past
     assert not under(before, small(decision={"budget": 5, "per": "1m"}), shard).budget.past
+    assert not under(before, small(decision={**BUDGET, "zone": "+01:00"}), shard).budget.past
     assert not under(before, small(decision={"threshold": 0.5}), shard).budget.past
 
 
@@ -144,6 +168,8 @@ def test_a_held_prediction_is_decided_when_it_is_served() -> None:
         ({"decision": {"budget": 5, "threshold": 0.5}}, "needs one of the two"),
         ({"decision": {"per": "1d"}}, "needs one of the two"),
         ({"decision": {"threshold": 0.5, "per": "1d"}}, "is the period of decision.budget"),
+        ({"decision": {"threshold": 0.5, "zone": "+01:00"}}, "is where the periods of decision.budget begin"),
+        ({"decision": {"budget": 5, "zone": "Europe/Oslo"}}, "write UTC, or an offset"),
         ({"decision": {"budget": 2}, "shards": 3}, "is shared by the shards"),
         (
             {"decision": {"budget": 2}, "guard": {"share": {"positive_max": 0.1, "action": "flag"}}},

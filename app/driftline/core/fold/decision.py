@@ -19,5 +19,6 @@ def decide(shard: Shard, prediction: Prediction) -> tuple[Prediction, bool | Non
     if not terms.budgeted:
         return prediction, None, None
     budget, most = shard.budget, shard.alarms_max
-    yes = budget.decide(value, shard.now_ms, most, terms.per_ms, shard.learner.generation)
+    now_ms = max(shard.now_ms + terms.zone_ms, 0)
+    yes = budget.decide(value, now_ms, most, terms.per_ms, shard.learner.generation)
     return Prediction(yes, prediction.probabilities, value), yes, budget.spent(most)

@@ -257,6 +257,19 @@ def _check_zone(value: object) -> str:
     return value
 
 
+Zone: TypeAlias = Annotated[str, BeforeValidator(_check_zone), WithJsonSchema({"type": "string"})]
+"""UTC, or an offset such as +01:00."""
+
+
+def offset_ms_of(zone: str) -> int:
+    """How far a zone is from UTC, eastwards."""
+    found = _ZONE.fullmatch(zone)
+    if found is None:
+        return 0
+    east_ms = (int(found[2]) * 60 + int(found[3])) * 60_000
+    return -east_ms if found[1] == "-" else east_ms
+
+
 class CalendarFeature(Form):
     """A number that the event's time gives."""
 
@@ -265,9 +278,7 @@ class CalendarFeature(Form):
         default=None,
         description="true: two features, NAME_sin and NAME_cos, so that the end of the cycle is next to its start",
     )
-    zone: Annotated[str, BeforeValidator(_check_zone), WithJsonSchema({"type": "string"})] = Field(
-        default="UTC", description="UTC, or an offset such as +01:00"
-    )
+    zone: Zone = Field(default="UTC", description="UTC, or an offset such as +01:00")
 
     @property
     def type(self) -> FeatureType:
@@ -285,11 +296,7 @@ class CalendarFeature(Form):
     @property
     def offset_ms(self) -> int:
         """Of the zone, from UTC."""
-        found = _ZONE.fullmatch(self.zone)
-        if found is None:
-            return 0
-        east_ms = (int(found[2]) * 60 + int(found[3])) * 60_000
-        return -east_ms if found[1] == "-" else east_ms
+        return offset_ms_of(self.zone)
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> Any:

@@ -25,7 +25,7 @@ from driftline.core.notation import (
     TopicName,
 )
 from driftline.core.pipeline.digest import DigestForm
-from driftline.core.pipeline.feature import Form
+from driftline.core.pipeline.feature import Form, Zone, offset_ms_of
 from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import GuardForm
 from driftline.core.pipeline.input import EventForm, LabelForm
@@ -63,14 +63,23 @@ class Decision(Form):
         "scores, each at once; never more. Several shards share it",
     )
     per_ms: Annotated[Duration, Field(ge=1, le=604_800_000)] = Field(
-        default=86_400_000, alias="per", description="period of the budget, counted from midnight UTC"
+        default=86_400_000, alias="per", description="period of the budget, counted from midnight in `zone`"
     )
+    zone: Zone = Field(
+        default="UTC", description="where a period of the budget begins: UTC, or an offset such as +01:00"
+    )
+
+    @property
+    def offset_ms(self) -> int:
+        """Of the zone, from UTC."""
+        return offset_ms_of(self.zone)
 
     @model_serializer(mode="wrap")
     def _short(self, write: SerializerFunctionWrapHandler) -> Any:
         """Only what rules."""
         written = write(self)
-        names = ("threshold",) if self.budget is None else ("budget", "per_ms", "per")
+        zone = ("zone",) if self.zone != "UTC" else ()
+        names = ("threshold",) if self.budget is None else ("budget", "per_ms", "per", *zone)
         return {name: value for name, value in written.items() if name in names}
 
 

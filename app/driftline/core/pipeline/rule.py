@@ -204,6 +204,8 @@ def _decision(draft: Draft, model: Any) -> Iterator[Problem]:
         yield Problem("decision", None, "needs one of the two: threshold: SCORE, or budget: ALARMS (per: 1d)")
     elif budget is None and "per_ms" in decision.model_fields_set:
         yield Problem("decision.per", None, "is the period of decision.budget; remove it")
+    elif budget is None and "zone" in decision.model_fields_set:
+        yield Problem("decision.zone", None, "is where the periods of decision.budget begin; remove it")
     elif task.probability and threshold is not None and not 0 <= threshold <= 1:
         yield Problem("decision.threshold", threshold, "must be a probability, from 0 to 1")
     if budget is not None and budget < (draft.get("shards") or 1):

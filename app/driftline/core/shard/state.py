@@ -52,7 +52,7 @@ class Terms(Struct, frozen=True, gc=False):
         ahead: the truth of what is served is a later event.
         threshold: of a decision; None without one, and under a budget.
         decides: predictions are decided as yes or no.
-        budgeted: decisions are made under a budget, of so much `per_ms`.
+        budgeted: decisions are made under a budget, of so much `per_ms`, in periods that begin `zone_ms` before UTC's.
         missing_watched: missing features may alert.
         waits_watched: how many labels come within the wait is watched.
         strays_watched: labels that find no event, or do not come, are alerted.
@@ -80,6 +80,7 @@ class Terms(Struct, frozen=True, gc=False):
     decides: bool
     budgeted: bool
     per_ms: int
+    zone_ms: int
     missing_watched: bool
     waits_watched: bool
     strays_watched: bool
@@ -115,6 +116,7 @@ class Terms(Struct, frozen=True, gc=False):
             decides=decision is not None,
             budgeted=decision is not None and decision.budget is not None,
             per_ms=decision.per_ms if decision else 0,
+            zone_ms=decision.offset_ms if decision else 0,
             missing_watched=bool(pipeline.alerts.missing_max),
             waits_watched=label is not None
             and (pipeline.alerts.label_coverage_min is not None or bool(pipeline.drift.label_rate)),

@@ -124,7 +124,7 @@ def adopt(shard: Shard, before: Pipeline) -> None:
     shard.kpis.adopt(before, after, waiting, shard.evaluation.taken)
     if before.guard != after.guard:
         shard.kept.adopt(before.guard, after.guard)
-    if (Terms.of(before).budgeted, Terms.of(before).per_ms) != (shard.terms.budgeted, shard.terms.per_ms):
+    if _period_of(Terms.of(before)) != _period_of(shard.terms):
         shard.budget = Budget()
     if not shard.terms.holds:
         shard.quarantine.forget()
@@ -134,6 +134,11 @@ def adopt(shard: Shard, before: Pipeline) -> None:
         shard.quarantine.test = Suspicion()
     shard.watch.adopt(after)
     shard.episodes.forget(watched(after), shard.moment("a"))
+
+
+def _period_of(terms: Terms) -> tuple[bool, int, int]:
+    """By which periods a budget is counted."""
+    return terms.budgeted, terms.per_ms, terms.zone_ms
 
 
 def begun_anew(before: Pipeline, after: Pipeline) -> list[str]:
