@@ -165,7 +165,8 @@ def say(name: str, run: Run) -> None:
 
 
 def say_after(run: Run, shift_ms: int, step_ms: int) -> None:
-    """Coverage and width by horizon of forecasts that were served from the shift on, in runs of `WINDOW` of them."""
+    """Coverage and width by horizon of forecasts that were served from the shift on, in runs of `WINDOW` of them; and
+    what those cost that were served before it, which could not know, and had their truth after it."""
     found: dict[int, list[tuple[int, bool, float]]] = defaultdict(list)
     for _, y, judged in run.judged:
         for horizon, low, high in zip(judged.horizons, judged.lower, judged.upper, strict=True):
@@ -178,8 +179,16 @@ def say_after(run: Run, shift_ms: int, step_ms: int) -> None:
             np.mean([inside for _, inside, _ in after[n : n + WINDOW]]) for n in range(0, len(after) - WINDOW, WINDOW)
         ]
         widths = [np.mean([width for at, _, width in after if at == shift_ms + n * step_ms]) for n in (7, 14, 21, 28)]
+        of_all = [inside for _, inside, _ in all_of]
+        across = [inside for at, inside, _ in all_of if shift_ms - horizon * step_ms <= at < shift_ms]
+        needed = (0.89 * len(of_all) - sum(of_all) + sum(inside for _, inside, _ in after)) / max(len(after), 1)
         click.echo(
-            f"  horizon {horizon:2}: inside, by {WINDOW} forecasts after the shift "
+            f"  horizon {horizon:2}: {len(across) / len(of_all):.2f} were served before the shift and judged after it, "
+            f"{np.mean(across):.2f} of them inside; for 0.89 of all, {needed:.3f} had to be after it, "
+            f"{np.mean([inside for _, inside, _ in after]):.3f} were"
+        )
+        click.echo(
+            f"    inside, by {WINDOW} forecasts after the shift "
             + " ".join(f"{share:.2f}" for share in shares)
             + f"; width before {before:.1f}, 7, 14, 21, 28 steps after "
             + " ".join(f"{width:.1f}" for width in widths)
