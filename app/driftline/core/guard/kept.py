@@ -110,11 +110,6 @@ class Kept:
 
     # -- series
 
-    def near(self, key: bytes | None) -> Sequence[float | None]:
-        """The last values of a series: what was accepted, and its last label."""
-        found = None if key is None else self.series.get(key)
-        return () if found is None else (found[0], found[1])
-
     def accept(self, key: bytes, value: float, time_ms: int, season_ms: int, keys_max: int) -> None:
         """A prediction of the series has passed.
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
 from driftline.core.guard.base import Case
-from driftline.core.guard.kept import BLOCK, CLEAN, Kept
+from driftline.core.guard.kept import BLOCK, CLEAN, Kept, Series
 from driftline.core.guard.rungs import Rungs
 from driftline.core.history.history import key_of
 from driftline.core.output import Guard, Instead, Predicted, Prediction, Trip
@@ -73,6 +73,7 @@ class Ladder:
         stores: the key of an event's series is kept until its label comes.
         knows: what the model learned from is kept, by feature.
         plain: the score of a prediction that passes says no more than usual.
+        compares: predictions are compared with earlier ones.
     """
 
     def __init__(self, pipeline: Pipeline, guard: GuardForm) -> None:
@@ -94,9 +95,12 @@ class Ladder:
         names = [limit.name for limit in rungs.limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
         self._share = rungs.share
+        self._yes_from = 0.0 if rungs.share is None else rungs.share.threshold
         self._latest = 0 if guard.distribution is None else guard.distribution.latest
+        self.compares = self._latest > 0
         self._window_ms = guard.share.window_ms if guard.share is not None else 0
         self._key_now: bytes | None = None
+        self._series_now: Series | None = None
         self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
         self._several = task.classes and not task.probability
@@ -118,8 +122,12 @@ class Ladder:
                 return False
         if kept.clean < CLEAN:
             kept.clean += 1
-        if value is not None and self._key_now is not None:
-            kept.accept(self._key_now, value, self._now_ms, self._season_ms, self._keys_max)
+        if value is not None and (key := self._key_now) is not None:
+            found = self._series_now
+            if found is None or self._season_ms or len(kept.series) > 1:
+                kept.accept(key, value, self._now_ms, self._season_ms, self._keys_max)
+            else:  # the only series there is: `accept`, without a call
+                found[0] = value
         if self._latest and (said := self._said(prediction)) is not None:
             kept.outputs.accept(said, classes=self._several)
         return True
@@ -134,7 +142,10 @@ class Ladder:
     def _begin(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> None:
         """One more prediction: count it, and find what the rungs see of it."""
         value = prediction.value
-        self._key_now = key = self._key(kept, event) if self._remembers else None
+        key: bytes | None = None
+        if self._remembers:
+            key = self._key(kept, event) if self._places else b""
+        self._key_now = key
         self._now_ms = time_ms = event.order_ms if event.time_ahead else event.time_ms
         if kept.filled < BLOCK:  # `predicted`, without a call
             kept.filled += 1
@@ -142,13 +153,14 @@ class Ladder:
             kept.predicted()
         case = self._case
         case.value, case.learned = value, learned
+        self._series_now = found = None if key is None else kept.series.get(key)
         if self._steps:
-            case.near = kept.near(key)
+            case.near = () if found is None else (found[0], found[1])  # what was accepted, and its last label
         if self.knows:
             case.features, case.known = event.features, kept.known
         case.distance = 0.0
         if value is not None and self._share is not None:
-            case.crowd = kept.crowd(value >= self._share.threshold, time_ms, self._window_ms)
+            case.crowd = kept.crowd(value >= self._yes_from, time_ms, self._window_ms)
         if self._latest and (said := self._said(prediction)) is not None:
             case.distance = kept.outputs.take(said, self._latest)
 
@@ -226,11 +238,6 @@ class Ladder:
         """A person let a value of a series pass."""
         kept.accept(key, value, time_ms, self._season_ms, self._keys_max)
 
-    @property
-    def compares(self) -> bool:
-        """Whether predictions are compared with earlier ones."""
-        return self._latest > 0
-
     def edited(self, value: LabelValue | None) -> Prediction | None:
         """A value that a person gives as the prediction; None where it is none, or lies outside the range."""
         if self._classes and not self._two:
@@ -245,8 +252,7 @@ class Ladder:
         return self._of(number)
 
     def _key(self, kept: Kept, event: Event) -> bytes | None:
-        if not self._places:
-            return b""
+        """Of the series of an event, where fields tell series apart."""
         key = key_of(self._places, event.features, event.context)
         if key is None:
             kept.keyless += 1

@@ -28,8 +28,11 @@ class Share(Struct, frozen=True, gc=False):
     name: Rung = "share"
 
     def beyond(self, case: Case) -> Beyond | None:
+        value = case.value
+        if value is None or value < self.threshold:
+            return None
         positives, events = case.crowd
-        if case.value is None or case.value < self.threshold or events < EVENTS_MIN:
+        if events < EVENTS_MIN:
             return None
         excess = positives / events - self.most
         return Beyond(self.most, excess) if excess > 0 else None

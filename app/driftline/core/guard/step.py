@@ -29,13 +29,19 @@ class Step(Struct, frozen=True, gc=False):
         value, nearest = case.value, None
         if value is None or case.learned is None:
             return None
-        tolerance = 0.0 if case.moved else self.tolerance
+        tolerance, difference, ratio = 0.0 if case.moved else self.tolerance, self.difference, self.ratio
         for last in case.near:
             if last is None:
                 tolerance = self.tolerance
                 continue
-            if last - tolerance <= value <= last + tolerance or self.near(value, last, tolerance):
+            if last - tolerance <= value <= last + tolerance:
                 return None
+            if last - difference <= value <= last + difference:  # `near`, without a call
+                if ratio == inf:
+                    return None
+                one, other = last * ratio, last / ratio
+                if one <= value <= other or other <= value <= one:
+                    return None
             found = self._beyond(value, last, tolerance)
             tolerance = self.tolerance
             if found is None:
