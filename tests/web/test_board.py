@@ -523,6 +523,19 @@ def test_every_kind_of_alert_and_every_fault_has_a_section_of_the_runbook() -> N
     assert {step.section for step in asked if step is not None} <= anchors
 
 
+def test_a_worker_that_left_is_named_for_a_while_though_all_is_well() -> None:
+    there = board()
+    there.take_members([("a", "host", (0,)), ("b", "host", ())], NOW_MS)
+    there.take_members([("a", "host", (0,))], NOW_MS + 1)
+    found = verdict_of(there, Situation(NOW_MS + 2))
+    assert (found.level, [one.text for one in found.also][:1]) == (
+        "good",
+        ["A worker left; the others have its shards."],
+    )
+    later = verdict_of(there, Situation(NOW_MS + 700_000))
+    assert not [one for one in later.also if "left" in one.text]
+
+
 def test_a_broker_that_names_no_members_leaves_the_worker_of_the_page() -> None:
     there = Board()
     there.begin(2)

@@ -135,7 +135,7 @@ async def test_what_topics_say_is_text(feed: StillFeed) -> None:
         assert not page.complaints, "its policy had nothing to refuse"
 
 
-@pytest.mark.parametrize("width", [390, 1366, 2560])
+@pytest.mark.parametrize("width", [390, 683, 1366, 2560])  # 683: of 1366 pixels, at a zoom of 200%
 async def test_nothing_is_wider_than_the_screen(feed: StillFeed, width: int) -> None:
     feed.board.take_alert(0, NOW_MS, alert("cards-0-" + "x" * 300, sentence="y" * 500))
     feed.board.take_score(Score("e-0-7-0", "z" * 200, NOW_MS, "served"))

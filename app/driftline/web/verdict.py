@@ -19,6 +19,7 @@ from driftline.web.record import cut
 
 STALLED_MS = 30_000  # a shard with records to read that has written nothing for so long does not move
 QUIET_MS = 60_000
+LEFT_MS = 600_000  # so long after a worker left, that is worth a word
 LAG_MAX = 10_000  # records; beyond, being behind is worth a word
 
 Level: TypeAlias = Literal["bad", "warning", "waiting", "good"]
@@ -132,6 +133,8 @@ def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
             text = f"{_named(alone)} no worker: {'their' if len(alone) > 1 else 'its'} events wait."
             step = Step("Wait a minute for another worker to take over; otherwise, start one.", "no-worker", _TELL)
             yield Finding("bad", text, max(gone, default=None), "workers", step)
+        elif (left_ms := max(gone, default=0)) > now_ms - LEFT_MS:
+            yield Finding("good", "A worker left; the others have its shards.", left_ms, "workers")
     for shard in board.shards.values():
         behind = sum(shard.behind.values())
         if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
