@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from driftline.core.model.fast import named
+from driftline.core.model.fast import logistic, named
 from driftline.core.model.fast.weighted import arithmetic
 from driftline.devbroker.java import kafka_version
 
@@ -44,7 +44,7 @@ def pin(core: int | None) -> None:
 
 def versions() -> dict[str, str]:
     """What was run."""
-    how = arithmetic if named.is_compiled else "in Python"
+    how = arithmetic if named.is_compiled and logistic.is_compiled else "in Python"
     found = {"python": platform.python_version(), "kafka": kafka_version(), "arithmetic": how}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):  # what is compared with need not be there

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, cpow=True
-"""`PlainSum` and `PlainScale` of `weighted` and `PlainNamed` of `named`, compiled: the same operations on the same
-numbers in the same order."""
+"""`PlainSum` and `PlainScale` of `weighted`, `PlainNamed` of `named`, and `plain_slope` and `plain_sigmoid` of `logistic`,
+compiled: the same operations on the same numbers in the same order."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsSsize_t
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from libc.math cimport fabs, isfinite, pow
+from libc.math cimport exp, fabs, isfinite, pow
 
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
@@ -341,3 +341,38 @@ cdef inline bint read(PyObject *given, double *into) except -1:
         into[0] = <double> whole
         return beyond == 0 and -WHOLE_MAX <= whole <= WHOLE_MAX
     return False
+
+
+cdef class Slope:
+    cdef double flat
+    cdef double most
+    cdef object other
+
+    def __cinit__(self, double flat, double most, other):
+        self.flat, self.most, self.other = flat, most, other
+
+    def __call__(self, label, raw):
+        cdef double z, sign, found
+        if type(raw) is not float or not (label is True or label is False):
+            return self.other(label, raw)
+        sign = 1.0 if label is True else -1.0
+        z = <double> raw * sign
+        if z > self.flat:
+            found = exp(-z) * -sign
+        elif z < -self.flat:
+            found = -sign
+        else:
+            found = -sign / (exp(z) + 1.0)
+        if self.most < found:
+            found = self.most
+        if -self.most > found:
+            found = -self.most
+        return found
+
+
+def sigmoid(double raw):
+    if raw < -30.0:
+        return 0
+    if raw > 30.0:
+        return 1
+    return 1.0 / (1.0 + exp(-raw))

@@ -11,16 +11,14 @@ Source: river 0.26, `preprocessing/scale.py`, `linear_model/base.py`, `optim/los
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import exp
 from typing import Any
 
 from river import linear_model, optim, preprocessing
 from river.utils import VectorDict
 
+from driftline.core.model.fast.logistic import SlopeOf, sigmoid, slope_of
 from driftline.core.model.fast.weighted import Moments, Scale, Scaled
 
-_FLAT = 18.0  # beyond it `optim.losses.Log` takes the exponential for what it tends to
-_CERTAIN = 30  # beyond it `utils.math.sigmoid` is 0 or 1
 _MISSES_MAX = 100
 _MEAN_OF_BITS = optim.losses.BinaryLoss.mean_func
 
@@ -203,32 +201,9 @@ def descends(model: Any) -> bool:
     return linear and not model.l1 and type(model.optimizer).look_ahead is optim.base.Optimizer.look_ahead
 
 
-def slope(model: Any) -> Callable[[Any, float], float]:
+def slope(model: Any) -> SlopeOf:
     """A function from a label and what a linear model says before its link to the clipped gradient of the loss."""
-    loss, most, least = model.loss, model.clip_gradient, -model.clip_gradient
-    logarithmic = type(loss) is optim.losses.Log
-    positive, negative = (loss.weight_pos, loss.weight_neg) if logarithmic else (1, 1)
-
-    def slope_of(label: Any, raw: float) -> float:
-        if not logarithmic or (label != 1 and label != 0):
-            found = loss.gradient(label, raw)
-        else:
-            sign, weight = (1, positive) if label else (-1, negative)
-            z = raw * sign  # and not -raw: that would turn the sign of a NaN
-            if z > _FLAT:
-                found = weight * exp(-z) * -sign
-            elif z < -_FLAT:
-                found = weight * -sign
-            else:
-                found = weight * -sign / (exp(z) + 1.0)
-        found *= 1.0
-        if most < found:
-            found = most
-        if least > found:  # after the other, as River has it: a bound may be negative
-            found = least
-        return float(found)
-
-    return slope_of
+    return slope_of(model.loss, model.clip_gradient)
 
 
 def link(model: Any) -> Callable[[float], float] | None:
@@ -254,15 +229,6 @@ def says(
         return linked(model._weights.dot(features if before is None else before(features)) + model.intercept)
 
     return ask
-
-
-def sigmoid(raw: float) -> float:
-    """What `utils.math.sigmoid` says."""
-    if raw < -_CERTAIN:
-        return 0
-    if raw > _CERTAIN:
-        return 1
-    return 1 / (1 + exp(-raw))
 
 
 def constant(rate: Any) -> float | None:
