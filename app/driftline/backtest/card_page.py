@@ -169,11 +169,11 @@ def _metrics(card: Card, pipeline: Pipeline) -> Table:
         else (name, _number(value), "", "")
         for name, value in card.metrics.items()
     ]
-    return Table(("metric", "value", "better", "what it says"), rows, frozenset({1}))
+    return Table(("metric", "value", "direction", "what it says"), rows, frozenset({1}))
 
 
 def _better(sign: int) -> str:
-    return {1: "higher", -1: "lower"}.get(sign, "")
+    return {1: "higher is better", -1: "lower is better"}.get(sign, "")
 
 
 def _segments(card: Card) -> Table:
