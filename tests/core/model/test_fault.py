@@ -244,3 +244,20 @@ def test_a_panic_costs_the_record_and_not_the_worker(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(shard.learner, "predict", lambda *_, stop=stop: (_ for _ in ()).throw(stop))
         with pytest.raises(stop):
             step(shard, structs.replace(event(str(stop), NOW_MS + 102, offset=102), features=(1.0,)))
+
+
+@pytest.mark.parametrize(("raised", "expected"), [(Panic, InvariantError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_panic_at_what_was_learned_before_says_so(
+    monkeypatch: pytest.MonkeyPatch, raised: type[BaseException], expected: type[BaseException]
+) -> None:
+    """It ended the worker without a word of what to do; a person's stop is no fault of the model."""
+    here = Shard(chosen("learns_badly"), 0)
+    fold(here, *pairs(20))
+
+    def learn_one(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(poisonous.Poisonous, "learn_one", learn_one)  # of the copy that it goes back to
+    with pytest.raises(expected) as told:
+        fold(here, *pairs(40, [30])[23:])
+    assert expected is KeyboardInterrupt or "Mend the model" in str(told.value)
