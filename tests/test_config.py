@@ -216,6 +216,7 @@ def test_empty_variables_count_as_unset() -> None:
         ({"DRIFTLINE_PARTITIONS": "0"}, "from 1 to 10000"),
         ({"DRIFTLINE_SECURITY_PROTOCOL": "TLS"}, "PLAINTEXT, SSL"),
         ({"DRIFTLINE_LOG_LEVEL": "loud"}, "DEBUG"),
+        ({"DRIFTLINE_SASL_MECHANISM": "OAUTHBEARER"}, "must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI"),
         ({"DRIFTLINE_SNAPSHOT_KEY": "short"}, "at least 16"),
         ({"DRIFTLINE_SSL_CAFILE": "/nowhere/ca.pem"}, "no such file"),
         ({"DRIFTLINE_SECURITY_PROTOCOL": "SASL_SSL"}, "DRIFTLINE_SASL_PASSWORD: is required"),

@@ -19,6 +19,7 @@ import pytest
 
 from driftline.config import load_settings
 from driftline.core.error import AccessError, SettingsError
+from driftline.kafka import client
 from driftline.kafka.access import explain_access
 from driftline.kafka.client import client_options
 
@@ -132,4 +133,12 @@ def test_no_password_of_a_key_is_asked_for(made: Path) -> None:
         "DRIFTLINE_SSL_KEYFILE": str(made / "encrypted.key"),
     }
     with pytest.raises(SettingsError, match="the key is encrypted, .* decrypt it"):
+        client_options(load_settings(environ))
+
+
+def test_a_mechanism_whose_package_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice was to start a broker."""
+    monkeypatch.setattr(client, "find_spec", lambda _: None)
+    environ = {"DRIFTLINE_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "DRIFTLINE_SASL_MECHANISM": "GSSAPI"}
+    with pytest.raises(SettingsError, match="pip install gssapi"):
         client_options(load_settings(environ))

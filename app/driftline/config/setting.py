@@ -101,7 +101,7 @@ class Settings(BaseModel):
     Args:
         bootstrap: brokers to ask first, host:port separated by commas.
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
-        sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or OAUTHBEARER.
+        sasl_mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or GSSAPI, which needs the package `gssapi`.
         ssl_cafile: certificates to trust [default: the system's].
         ssl_certfile, ssl_keyfile: the client's certificate and key, both or none.
         data_dir: folder for what may be lost: caches, broker logs, worker state of Faust.
@@ -127,9 +127,7 @@ class Settings(BaseModel):
 
     bootstrap: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
     security_protocol: Annotated[str, _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")] = "PLAINTEXT"
-    sasl_mechanism: Annotated[str, _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")] = (
-        "PLAIN"
-    )
+    sasl_mechanism: Annotated[str, _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI")] = "PLAIN"
     sasl_username: str | None = None
     sasl_password: str | None = Field(None, repr=False)
     ssl_cafile: _File | None = None

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -47,6 +48,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
     if settings.security_protocol in ("SSL", "SASL_SSL"):
         options["ssl_context"] = _ssl_context(settings)
     if settings.security_protocol.startswith("SASL_"):
+        if settings.sasl_mechanism == "GSSAPI" and find_spec("gssapi") is None:
+            raise SettingsError("DRIFTLINE_SASL_MECHANISM = 'GSSAPI': needs the package gssapi; pip install gssapi")
         options["sasl_mechanism"] = settings.sasl_mechanism
         if settings.sasl_username is not None:
             options["sasl_plain_username"] = settings.sasl_username
