@@ -209,6 +209,22 @@ def test_amounts_of_events_are_seen_as_logarithms(folder: Path) -> None:
     assert works(pipeline, data, "late")
 
 
+def test_classes_of_many_heaps_are_told_by_their_neighbours(folder: Path) -> None:
+    rng = random.Random(19)
+    heaps = [(rng.choice(["wheat", "rye", "oats"]), [rng.gauss(0, 3) for _ in range(5)]) for _ in range(15)]
+    rows = []
+    for _ in range(1_200):
+        kind, middle = rng.choice(heaps)
+        rows.append((*(round(rng.gauss(one, 0.8), 2) for one in middle), kind))
+    data = written("fields.csv", ("a", "b", "c", "d", "e", "crop"), rows)
+    found = table_of(init("--input", data, "--label", "crop"))
+    others = [figures[0] for name, figures in found.items() if name != "neighbours"]
+    assert found["neighbours"][0] > max(others) + 0.02
+    pipeline = load_pipeline(folder / "fields.yaml")
+    assert "KNNClassifier(" in pipeline.model
+    assert works(pipeline, data, "crop")
+
+
 def test_where_only_the_probabilities_are_better_it_says_so(folder: Path) -> None:
     """A third says yes, and no event is likelier than not to: always no is right as often."""
     rng = random.Random(15)

@@ -187,6 +187,12 @@ def _of_classes(uses: Uses, spread: Uses | None, head: str) -> Iterator[Contende
         )
     if list(uses) == ["number"]:
         yield Contender("naive Bayes", "A normal distribution of each number in each class.", ("GaussianNB()",))
+        yield Contender(
+            "neighbours",
+            "The commonest class among the eleven most similar of the last 1,000 events: any shape, at far more work.",
+            ("StandardScaler() | KNNClassifier(n_neighbors=11, engine=LazySearch(window_size=1000))",),
+            slow=True,
+        )
 
 
 def _of_text(uses: Uses, head: str) -> Iterator[Contender]:
