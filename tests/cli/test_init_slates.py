@@ -16,6 +16,7 @@ from driftline.core.pipeline.recommend import RecommendForm
 from tests.cli.command import run
 from tests.cli.test_init import init as quick
 from tests.cli.test_init import written
+from tests.cli.test_json import check
 from tests.cli.test_selection import init, table_of
 
 ITEMS = [f"a{number}" for number in range(8)]
@@ -215,6 +216,19 @@ def test_a_row_a_request_with_what_was_shown_and_the_one_that_was_clicked() -> N
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("none", ["", None])
+def test_a_request_without_a_click_may_have_an_empty_one(none: str | None) -> None:
+    with Path("log.jsonl").open("w") as file:
+        for one in requests(100, slate=3):
+            row = {"id": one["request_id"], "shown": one["shown"], "clicked": (one["clicked"] or [none])[0]}
+            file.write(json.dumps(row) + "\n")
+    done = quick("--input", "log.jsonl", "--label", "clicked")
+    assert done.exit_code == 0, done.output
+    pipeline = load_pipeline(Path("log.yaml"))
+    assert (pipeline.task, pipeline.model.strip()) == ("recommend", "Popularity()")
+    assert len(lines_of("log.rewards.jsonl")) == sum(bool(one["clicked"]) for one in requests(100, slate=3))
+
+
 def test_an_ordinary_table_with_an_item_is_predicted_row_by_row() -> None:
     """Several items an order, of which some were returned: nobody chose to show them."""
     rng = random.Random(4)
@@ -281,6 +295,16 @@ def test_files_that_are_there_stay_and_standard_output_writes_none(folder: Path)
     assert done.exit_code == 0
     assert "task: recommend" in done.output
     assert sorted(path.name for path in folder.iterdir()) == ["log.csv"]
+
+
+def test_the_trial_is_a_document_too() -> None:
+    done = run("init", "--input", shown_rows(400), "--label", "click", "--label-delay", "5s", "--json")
+    assert done.returncode == 0, done.stderr
+    trial = check("init", done.stdout)["trial"]
+    assert (trial["rows"], trial["label_delay_ms"], trial["metric"]) == (400, 5_000, "DoublyRobust")
+    baselines = {one["name"] for one in trial["candidates"] if one["baseline"]}
+    assert baselines == {"popularity", "uniform"}
+    assert trial["chosen"] in {one["name"] for one in trial["candidates"]}
 
 
 def test_two_runs_write_the_same_bytes() -> None:

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from driftline.author.leak import Cell
 from driftline.author.profile import Field, Left, Profile, ProfileError, find_target, profile
 from driftline.author.sample import Sample
+from driftline.core.number import is_missing
 from driftline.core.task import TaskName, task_of, tasks
 from driftline.core.task.seen import Target
 from driftline.core.timestamp import TimeForm
@@ -253,11 +254,15 @@ def _are_of(cells: Column, within: Sequence[set[str]], *, always: bool = True) -
     Args:
         always: nearly every row has one.
     """
-    known = [(cell, items) for cell, items in zip(cells, within, strict=True) if cell is not None and items]
+    known = [(cell, items) for cell, items in zip(cells, within, strict=True) if not _is_none(cell) and items]
     if not known or (always and len(known) < _USUAL * len(cells)):
         return False
     ids = [cell for cell, _ in known if isinstance(cell, str | int) and not isinstance(cell, bool)]
     return len(ids) == len(known) and sum(str(cell) in items for cell, items in known) >= _USUAL * len(known)
+
+
+def _is_none(cell: Cell | None) -> bool:
+    return cell is None or (isinstance(cell, str) and is_missing(cell))
 
 
 def _id_of(item: Any) -> Any:
@@ -343,7 +348,7 @@ def rewards_of(cells: Column, target: Target | None) -> list[Cell | None]:
         target: of the label; None where it names the item that earned 1.
     """
     if target is None:
-        return [0.0 if cell is None else 1.0 for cell in cells]
+        return [0.0 if _is_none(cell) else 1.0 for cell in cells]
     if not isinstance(target.positive, str):
         return [float(cell) if isinstance(cell, int | float) else None for cell in cells]
     return [None if cell is None else float(cell == target.positive) for cell in cells]

@@ -43,6 +43,7 @@ class SlateResult:
     alike: tuple[str, ...]
     sure: bool
     requests: int
+    delay_ms: int
     mute: str = ""
 
     def lines(self) -> Iterator[str]:
@@ -64,7 +65,7 @@ class SlateResult:
         return {
             "rows": self.requests,
             "labels": self.policies.requests,
-            "label_delay_ms": 0,
+            "label_delay_ms": self.delay_ms,
             "metric": METRIC,
             "candidates": [
                 {"name": one.name, "baseline": self.known[one.name].baseline, "metrics": dict(one.values)}
@@ -96,7 +97,8 @@ class SlateResult:
             return f"* THE LOG CANNOT TELL which policy is better: {self.mute}. {explores}."
         best = next((one for one in self.policies.judged if one.reward is not None), None)
         if best is None:
-            doubt = next((one.doubt or one.failure for one in self.policies.judged), "")
+            doubt = next((one.doubt or one.failure for one in self.policies.judged if one.name == self.chosen.name), "")
+            doubt = doubt.removeprefix("the log cannot tell what this policy would have earned: ")
             return f"* THE LOG CANNOT TELL which policy is better: {doubt}. {explores}."
         return f"{self._found_best(best)}{self._untold()}"
 
@@ -152,7 +154,7 @@ class SlateTrial:
         named = {one.name: one for one in draft.policies}
         count = min(self._log.requests, self._log.head)
         if why := self._mute():
-            result = SlateResult(None, named, draft.policies[1], (), sure=False, requests=count, mute=why)
+            result = SlateResult(None, named, draft.policies[1], (), False, count, draft.label_delay_ms, why)
             draft.decide(result.chosen, tuple(result.comment()))
             return result
         if count < REQUESTS_MIN:
@@ -168,7 +170,7 @@ class SlateTrial:
         if found.stopped:
             say_untried("it was stopped")
             return None
-        result = _chosen(found, named, draft.policies[1], count)
+        result = _chosen(found, draft, count)
         draft.decide(result.chosen, tuple(result.comment()))
         return result
 
@@ -185,17 +187,17 @@ class SlateTrial:
         return ""
 
 
-def _chosen(found: Policies, named: dict[str, Policy], usual: Policy, count: int) -> SlateResult:
+def _chosen(found: Policies, draft: SlateDraft, count: int) -> SlateResult:
     """The best, other than what is shown at random; of those within a standard error of it the first that was named."""
+    named, delay_ms = {one.name: one for one in draft.policies}, draft.label_delay_ms
     told = [one for one in found.judged if one.reward is not None and named[one.name].policy != "uniform"]
     best = next(iter(told), None)
-    if best is None:
-        return SlateResult(found, named, usual, (), sure=False, requests=count)
-    if named[best.name].baseline:
-        return SlateResult(found, named, named[best.name], (), sure=False, requests=count)
+    if best is None or named[best.name].baseline:
+        chosen = draft.policies[1] if best is None else named[best.name]
+        return SlateResult(found, named, chosen, (), False, count, delay_ms)
     least = (best.reward or 0.0) - (best.values.get(f"{METRIC}Error") or 0.0)
     alike = {one.name: one for one in told if (one.reward or 0.0) >= least and not named[one.name].baseline}
     first = next(name for name in named if name in alike)
     low = alike[first].low
     others = tuple(name for name in alike if name != first)
-    return SlateResult(found, named, named[first], others, sure=low is not None and low > 0, requests=count)
+    return SlateResult(found, named, named[first], others, low is not None and low > 0, count, delay_ms)

@@ -229,6 +229,11 @@ class SlateDraft(Draft):
         return Contender("", "", ())  # of slates a policy is written, and not a model alone
 
     @property
+    def label_delay_ms(self) -> int:
+        """How much later than its request a reward came."""
+        return self._origin.label_delay_ms
+
+    @property
     def notes(self) -> tuple[str, ...]:
         found, log = self._logged, self._log
         seen = f"{'; '.join(found.seen)}: taken for recommendations that were logged; to predict each row, add "
