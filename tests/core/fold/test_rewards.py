@@ -111,6 +111,18 @@ def test_rewards_that_come_before_their_request_are_held() -> None:
     assert published(here, [outcome])[0]["rewards"] == {"a": 3.0}
 
 
+def test_all_rewards_that_come_before_their_request_count() -> None:
+    """One for each item, and of several for an item the greatest, whichever came first."""
+    here = Shard(small("recommend", recommend={"catalogue": ["a", "b", "c"], "slate": 3}), 0)
+    first, second = reward("a", 3.0, NOW_MS - 9), reward("b", 2.0, NOW_MS - 8, offset=1)
+    assert fold(here, first, second, reward("a", 1.0, NOW_MS - 7, offset=2)) == []
+    fold(here, request(), reward("c", 4.0, offset=9))
+    (outcome,) = chosen(fold(here, over()), Outcome)
+    (made,) = published(here, [outcome])
+    assert made["rewards"] == {"a": 3.0, "b": 2.0, "c": 4.0}
+    assert made["label_delay_ms"] == -9
+
+
 def test_what_another_policy_showed_is_learned_and_judged() -> None:
     here = shard(policy="epsilon_greedy", epsilon=0.0)
     text = shown_text([{"item": "c", "propensity": 0.25}, {"item": "new", "propensity": 0.5}], 9, 9)

@@ -75,10 +75,11 @@ def await_label(shard: Shard, event: Event, score: Score, series: bytes | None, 
         score.unserved, keys, own, series, stakes,
     )  # fmt: skip
     index = pending.add(event.event_id, now_ms, waiting)
-    for held in shard.early.take(event.event_id):
+    for number, held in enumerate(shard.early.take(event.event_id)):
         strays.meet(event.event_id, now_ms + terms.early_ms - held.deadline_ms)
         move = shard.life[_WAITING].label  # of `PARTLY` too, where several labels are held
-        _ON_LABEL[move.act](shard, Found(_WAITING, index, waiting), held, move, out)
+        found = pending.at(index) if number else Found(_WAITING, index, waiting)  # with what came before
+        _ON_LABEL[move.act](shard, found, held, move, out)
     while (oldest := pending.crowded()) is not None:
         end_wait(shard, oldest, "more events were waiting than label.pending_max", out)
 

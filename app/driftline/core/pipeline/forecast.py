@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, SerializerFunction
 from driftline.core.error import Problem
 from driftline.core.notation import Count, Duration
 from driftline.core.pipeline.feature import AnyFeature, By, CalendarFeature, Feature, Form, HistoryFeature
+from driftline.core.pipeline.guard import GuardForm
 from driftline.core.task import find_task
 
 HORIZONS_MAX: Final = 366
@@ -137,6 +138,20 @@ def check_forecast(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]
         yield Problem("forecast.least", form.least, f"must be 0 or more with transform: {form.transform}")
     yield from _fields(form, draft)
     yield from _ahead(form, draft)
+    yield from _reach(form, draft.get("guard"))
+
+
+def _reach(form: ForecastForm, guard: GuardForm | None) -> Iterator[Problem]:
+    """Whether any forecast can be within the guard's range."""
+    if guard is None or guard.range is None or guard.range.max is None:
+        return
+    least = form.least
+    if least is None and form.transform != "none":
+        least = 0.0
+    if least is not None and guard.range.max < least:
+        key = "forecast.least" if form.least is not None else f"forecast.transform: {form.transform}"
+        text = f"is below {least:g}, the least that a forecast can be ({key}), so nothing could be served"
+        yield Problem("guard.range.max", guard.range.max, text)
 
 
 def _ahead(form: ForecastForm, draft: Mapping[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from driftline.core.error import Problem
-from driftline.core.pipeline.forecast import ForecastForm
 from driftline.core.pipeline.guard import Constant, GuardForm, Range, Seasonal, SecondModel, Step
 from driftline.core.pipeline.input import EventForm
 from driftline.core.task import find_task
@@ -37,7 +36,6 @@ def check_guard(draft: Mapping[str, Any], _: Any = None) -> Iterator[Problem]:
             yield Problem("guard.share", None, f"is for yes or no; remove it for {task.name}")
     if guard.range is not None:
         yield from _range(guard.range, task)
-        yield from _reach(guard.range, draft.get("forecast"))
     if guard.step is not None:
         yield from _step(guard.step)
     if guard.width is not None and guard.width.max is None and guard.width.ratio_max is None:
@@ -88,19 +86,6 @@ def _range(limits: Range, task: Task | None) -> Iterator[Problem]:
         for key, limit in (("min", low), ("max", high)):
             if limit is not None and not 0 <= limit <= 1:
                 yield Problem(f"guard.range.{key}", limit, "must be a probability, from 0 to 1")
-
-
-def _reach(limits: Range, forecast: ForecastForm | None) -> Iterator[Problem]:
-    """Whether any forecast can be within the range."""
-    if forecast is None or limits.max is None:
-        return
-    least = forecast.least
-    if least is None and forecast.transform != "none":
-        least = 0.0
-    if least is not None and limits.max < least:
-        key = "forecast.least" if forecast.least is not None else f"forecast.transform: {forecast.transform}"
-        text = f"is below {least:g}, the least that a forecast can be ({key}), so nothing could be served"
-        yield Problem("guard.range.max", limits.max, text)
 
 
 def _step(limits: Step) -> Iterator[Problem]:
