@@ -109,8 +109,15 @@ def test_what_features_say_only_together_is_found_by_a_forest(folder: Path) -> N
     rows = []
     for _ in range(2_000):
         a, b = rng.uniform(-1, 1), rng.uniform(-1, 1)
-        rows.append((round(a, 3), round(b, 3), "yes" if ((a > 0) != (b > 0.2)) != (rng.random() < 0.05) else "no"))
-    data = written("xor.csv", ("a", "b", "passed"), rows)
+        rows.append(
+            (
+                rng.choice("mn"),
+                round(a, 3),
+                round(b, 3),
+                "yes" if ((a > 0) != (b > 0.2)) != (rng.random() < 0.05) else "no",
+            )
+        )
+    data = written("xor.csv", ("site", "a", "b", "passed"), rows)
     found = table_of(init("--input", data, "--label", "passed"))
     assert found["forest"][0] > 0.75 > 0.65 > max(figures[0] for name, figures in found.items() if name != "forest")
     pipeline = load_pipeline(folder / "xor.yaml")
