@@ -217,12 +217,25 @@ def test_a_command_of_a_digest_runs_nothing_else(form: Format) -> None:
     """Whoever writes to the topics names episodes, and people copy commands into a shell."""
     chosen, _, made = lived()
     found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
-    found.alert(_alert(7, episode="cards-0-x; touch harmed `id` $(id)\n# title"))
+    found.alert(_alert(7, episode="cards-0-x; touch harmed $(id) 'it' \"is\""))
     text = unescape(render(page_of(found, "p.yaml", None), form))
     (command,) = [line for line in text.replace("<br>", "\n").splitlines() if "harmed" in line]
     plain = re.sub("<[^>]+>", "", command).strip(" $`")
     assert shlex.split(plain)[-2] == "acknowledge", "the name is one word of the command"
-    assert "\n# title" not in text
+
+
+@pytest.mark.parametrize("name", ["", "x\n# harmed", "\x1b[2Jharmed", "<script>harmed", "`harmed`", "\u202eharmed"])
+@pytest.mark.parametrize("form", ["markdown", "html", "slack", "text"])
+def test_a_name_that_could_be_more_than_a_name_stands_in_no_command(form: Format, name: str) -> None:
+    """The alert is listed all the same."""
+    chosen, _, made = lived()
+    found = gathered(chosen, made, 0, START_MS + 10 * DAY_MS)
+    found.open.clear()
+    found.alert(_alert(7, episode=name, sentence="All went wrong."))
+    text = render(page_of(found, "p.yaml", None), form)
+    assert "All went wrong." in text
+    assert "harmed" not in text
+    assert "acknowledge " not in text
 
 
 LONG = "x" * 500_000

@@ -135,7 +135,7 @@ async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypa
     """The journal of another River: its digests say nothing here, and that is no failure."""
     chosen = pipeline()
     with monkeypatch.context() as other:
-        for module in ("epoch", "recovery", "snapshot"):
+        for module in ("epoch", "recovered", "snapshot"):
             other.setattr(
                 f"driftline.engine.{module}.versions", lambda: {"app": "0", "river": "0", "python": "3", "numpy": "1"}
             )
@@ -159,7 +159,7 @@ async def test_other_versions_are_not_verifiable_here_and_open_an_epoch(monkeypa
 async def test_another_arithmetic_is_not_verifiable_here(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = pipeline()
     with monkeypatch.context() as other:
-        for module in ("epoch", "recovery", "snapshot"):
+        for module in ("epoch", "recovered", "snapshot"):
             other.setattr(f"driftline.engine.{module}.arithmetic_fingerprint", lambda: "another machine")
         cluster, ids = await lived(chosen)
     tamper(cluster, Place(chosen.topics.events, 0), 5, b"other outputs than the journal says")
