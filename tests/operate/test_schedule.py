@@ -272,12 +272,13 @@ async def test_a_worker_removes_what_a_killed_one_left_and_nothing_else(tmp_path
     at = settings("localhost:1").model_copy(update={"data_dir": tmp_path})
     above = tmp_path / "apart"
     assert sweep(at) == 0, "nothing ever ran"
-    child = "import os, time; parent = os.getppid()\nwhile os.getppid() == parent: time.sleep(0.01)"
+    child = "import os, time\nwhile os.getppid() == OWNER: time.sleep(0.01)"  # who may die before it begins
     owner = (
-        "import asyncio, pathlib, sys; from tests.support.pipelines import pipeline, settings; "
+        "import asyncio, os, pathlib, sys; from tests.support.pipelines import pipeline, settings; "
         "from driftline.operate.apart import output_of; "
         f"at = settings('localhost:1').model_copy(update={{'data_dir': pathlib.Path({str(tmp_path)!r})}}); "
-        f"asyncio.run(output_of(pipeline(), at, ['digest'], 60, program=(sys.executable, '-c', {child!r})))"
+        f"child = {child!r}.replace('OWNER', str(os.getpid())); "
+        "asyncio.run(output_of(pipeline(), at, ['digest'], 60, program=(sys.executable, '-c', child)))"
     )
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", owner)
     async with asyncio.timeout(60):
