@@ -374,14 +374,18 @@ def markdown(report: Report) -> str:
 
 
 def _line(row: Row) -> str:
-    times = "" if row.times is None else "{:.2f} ({:.2f} - {:.2f})".format(*row.times)
-    by_cpu = "" if row.by_cpu is None else f"{row.by_cpu:.2f}"
     cells = (
         SUBJECTS[row.subject].title,
-        "{:,.1f} ({:,.1f} - {:,.1f})".format(*row.cpu_us),
-        "{:,.0f} ({:,.0f} - {:,.0f})".format(*row.rate),
-        times,
-        by_cpu,
+        _with_spread(row.cpu_us, ",.1f"),
+        _with_spread(row.rate, ",.0f"),
+        "" if row.times is None else _with_spread(row.times, ".2f"),
+        "" if row.by_cpu is None else f"{row.by_cpu:.2f}",
         f"{row.quality:.3f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _with_spread(figures: tuple[float, float, float], form: str) -> str:
+    """The median, and the least and the greatest where there are several rounds."""
+    middle, least, most = (format(one, form) for one in figures)
+    return middle if least == most else f"{middle} ({least} - {most})"
