@@ -326,6 +326,6 @@ def _print_summary(scene: Scene, kind: str, console: Console) -> None:
     case = "" if story is STORIES["fraud"] else " --case spam"
     console.print(f"  {name} demo{case} --write example     files to try the other commands with")
     console.print(f"  {name} init --input DATA.csv --label FIELD     a pipeline file for your own data")
-    console.print("  README.md, Use it     a broker and a worker with its page, digests, model cards")
+    console.print("  README.md, Use it     your own broker and worker, its page, digests")
     if kind == "embedded":
-        console.print(f"  {name} demo --kind kafka        this demo with exactly once (needs Java)")
+        console.print(f"  {name} demo --kind kafka     with exactly once (needs Java)")
