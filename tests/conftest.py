@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -59,7 +60,7 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
-def missing(error: JavaError) -> None:
+def missing(error: JavaError) -> NoReturn:
     """Skip, or fail in CI."""
     if in_ci():
         pytest.fail(f"CI must run the tests on a real Kafka: {error}", pytrace=False)

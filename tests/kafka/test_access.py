@@ -19,9 +19,11 @@ import pytest
 
 from driftline.config import load_settings
 from driftline.core.error import AccessError, SettingsError
+from driftline.devbroker.java import JavaError
 from driftline.kafka import client
 from driftline.kafka.access import explain_access
 from driftline.kafka.client import client_options
+from tests.conftest import missing
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of certificates and keys, one encrypted."""
     keytool, openssl = shutil.which("keytool"), shutil.which("openssl")
     if keytool is None or openssl is None:
-        pytest.skip("needs keytool, which comes with Java, and openssl")
+        missing(JavaError("these tests need keytool, which comes with Java, and openssl"))
     folder = tmp_path_factory.mktemp("certificates")
 
     def run(*command: str) -> None:

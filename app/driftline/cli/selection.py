@@ -108,7 +108,7 @@ class Result:
         yield "  ".join(["  " + "".ljust(_NAME_MAX), *(f"{_SHORT.get(name, name):>9}" for name in names)])
         for one in choice.entries:
             kind = "baseline: " if one.rule is not None else ""
-            shown = [_number(one.values.get(name)) for name in names]
+            shown = [number(one.values.get(name)) for name in names]
             mark = " *" if one is self.winner else ""
             name = (kind + one.name)[:_NAME_MAX]
             yield "  ".join(["  " + name.ljust(_NAME_MAX), *(f"{text:>9}" for text in shown)]) + mark
@@ -124,7 +124,7 @@ class Result:
             return ""
         if (self.winner.values.get("RMSE") or 0.0) < _MUCH * (best.values["RMSE"] or 0.0):
             return ""
-        return f" If large errors matter most: {best.name} has the smallest RMSE, {_number(best.values['RMSE'])}."
+        return f" If large errors matter most: {best.name} has the smallest RMSE, {number(best.values['RMSE'])}."
 
     def _as_often_right(self, baseline: Entry) -> bool:
         right = self.winner.values.get("Accuracy") or 0.0
@@ -135,8 +135,8 @@ class Result:
         own, other = self.winner.values, baseline.values
         return (
             f"* {self.winner.name} is best, BUT RIGHT NO MORE OFTEN THAN THE BASELINE ({baseline.name}): Accuracy "
-            f"{_number(own.get('Accuracy'))} against {_number(other.get('Accuracy'))}. Its probabilities are better: "
-            f"LogLoss {_number(own.get('LogLoss'))} against {_number(other.get('LogLoss'))}. Use those."
+            f"{number(own.get('Accuracy'))} against {number(other.get('Accuracy'))}. Its probabilities are better: "
+            f"LogLoss {number(own.get('LogLoss'))} against {number(other.get('LogLoss'))}. Use those."
         )
 
     def _found_best(self) -> str:
@@ -149,13 +149,13 @@ class Result:
         ):
             return self._of_probabilities(baseline)
         if self.winner.rule is None and baseline is not None:
-            reached = _number(baseline.values.get(metric)).strip()
-            best = _number(self.winner.values.get(metric)).strip()
+            reached = number(baseline.values.get(metric)).strip()
+            best = number(self.winner.values.get(metric)).strip()
             return f"* {self.winner.name} is best: {metric} {best}, best baseline ({baseline.name}) {reached}."
         if self.winner.rule is None:
             return f"* {self.winner.name} is best."
-        reached = _number(self.winner.values.get(metric)).strip()
-        other = f" (best model: {model.name}, {_number(model.values.get(metric)).strip()})" if model is not None else ""
+        reached = number(self.winner.values.get(metric)).strip()
+        other = f" (best model: {model.name}, {number(model.values.get(metric)).strip()})" if model is not None else ""
         may = "more rows or other fields" if self.ahead else "more rows, other features or a shorter label delay"
         return (
             f"* NO MODEL BEATS THE BASELINE: {self.winner.rule.words} has {metric} {reached}{other}. The file "
@@ -163,7 +163,8 @@ class Result:
         )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """As the tables of a trial have it."""
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"

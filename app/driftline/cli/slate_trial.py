@@ -13,7 +13,7 @@ from driftline.author.logged import Logged
 from driftline.backtest.policies import METRIC, Judged, Policies, judge
 from driftline.backtest.run import cores
 from driftline.cli.progress import bar
-from driftline.cli.selection import say_untried
+from driftline.cli.selection import number, say_untried
 from driftline.cli.slates import Policy, SlateDraft
 from driftline.config import read_pipeline
 from driftline.ingest.gather import Gathered
@@ -85,10 +85,10 @@ class SlateResult:
         for one in self.policies.judged:
             kind = "baseline: " if self.known[one.name].baseline else ""
             mark = " *" if one.name == self.chosen.name else ""
-            cells = [f"{_number(one.values.get(name)):>9}" for name in _SHOWN]
+            cells = [f"{number(one.values.get(name)):>9}" for name in _SHOWN]
             yield "  ".join(["  " + (kind + one.name).ljust(_NAME_MAX), *cells]) + mark
         if self.policies.logged is not None:
-            yield f"  {'what was shown':{_NAME_MAX}}  {_number(self.policies.logged):>9}"
+            yield f"  {'what was shown':{_NAME_MAX}}  {number(self.policies.logged):>9}"
 
     def _verdict(self) -> str:
         explores = f"{self.chosen.name} is written: it explores, and logs how likely each choice was, so that a "
@@ -107,20 +107,20 @@ class SlateResult:
         popular = next((known[name] for name, one in self.known.items() if name in known and one.baseline), best)
         chosen = known[self.chosen.name]
         doubt = f" But {chosen.doubt}." if chosen.doubt else ""
-        reward, usual = _number(chosen.reward), _number(popular.reward)
+        reward, usual = number(chosen.reward), number(popular.reward)
         if self.chosen.baseline:
             return f"* NO POLICY BEATS POPULARITY: {usual} a request. The file shows just that, and explores.{doubt}"
         if popular.reward is None:
             return f"* {chosen.name} is best: {reward} a request. Of popularity the log cannot tell: {popular.doubt}."
         if self.sure:
-            span = f"by {_number(chosen.low)} to {_number(chosen.high)}"
+            span = f"by {number(chosen.low)} to {number(chosen.high)}"
             better = f"{reward} a request, popularity {usual}: better {span}"
             if self.alike:
                 return f"* {chosen.name}: {better}. The log cannot tell it from {', '.join(self.alike)}.{doubt}"
             return f"* {chosen.name} is best: {better}.{doubt}"
         return (
             f"* {chosen.name} has the best estimate, {reward} a request, but THE LOG CANNOT TELL IT FROM POPULARITY "
-            f"({usual}; the difference is from {_number(chosen.low)} to {_number(chosen.high)}). It is written, since "
+            f"({usual}; the difference is from {number(chosen.low)} to {number(chosen.high)}). It is written, since "
             f"it learns.{doubt}"
         )
 
@@ -129,12 +129,6 @@ class SlateResult:
         judged = self.policies.judged if self.policies is not None else ()
         names = [one.name for one in judged if one.reward is None and one.name != "popularity"]
         return f" Of {', '.join(names)} the log cannot tell." if names else ""
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 
 class SlateTrial:

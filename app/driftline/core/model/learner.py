@@ -26,7 +26,7 @@ from driftline.core.pickle.allowlist import admitted_for
 from driftline.core.pickle.reader import Thaw
 from driftline.core.pickle.writer import pickled
 from driftline.core.pipeline import Pipeline
-from driftline.core.recommend.recommender import Recommender, ShortWay
+from driftline.core.recommend.recommender import Recommender, ShortWay, share_of_yes
 from driftline.core.record import LabelValue
 from driftline.core.river.ahead import Ahead, Given, Sees, Taught
 from driftline.core.river.building import has_probabilities, last_step
@@ -409,8 +409,7 @@ def short_way(model: Any) -> ShortWay:
     if ask is None:
         ask = walk.ask("predict_one")
         if isinstance(last_step(model), base.Classifier):
-            shares = walk.ask("predict_proba_one")
-            ask = lambda x: shares(x).get(True, 0.0)  # noqa: E731 - of two ways, one
+            ask = share_of_yes(walk.ask("predict_proba_one"))
     return ShortWay(ask, walk.learn(), walk.settle)
 
 

@@ -66,6 +66,11 @@ class ShortWay(NamedTuple):
     settle: Callable[[], None]
 
 
+def share_of_yes(shares: Callable[[Any], Mapping[Any, float]]) -> Callable[[Any], float]:
+    """How a classifier is asked for its probability of True, from how it is asked for those of all classes."""
+    return lambda x: shares(x).get(True, 0.0)
+
+
 Shorten: TypeAlias = Callable[[Any], ShortWay | None]
 """The short way of a model; None of one that has none."""
 
@@ -220,8 +225,7 @@ class Recommender(base.Estimator):
             pairs = [self._pair(context, item.item) for item in items]
             said = [float(last.predict_one(*pair, x)) for pair, x in zip(pairs, seen, strict=True)]
         else:
-            ask = self._way(last).ask if items else float
-            said = [float(ask(x)) for x in seen]  # type: ignore[arg-type]  # `float` is asked nothing
+            said = [float(one) for one in map(self._way(last).ask, seen)] if seen else []
         return np.array(said, dtype=float), np.zeros(len(items)), popularity
 
     def _way(self, last: Any) -> ShortWay:
@@ -236,9 +240,7 @@ class Recommender(base.Estimator):
             model: Any = self.model
             under.way = under.shorten(model)
             if under.way is None:
-                ask = model.predict_one
-                if isinstance(last, base.Classifier):
-                    ask = lambda x: model.predict_proba_one(x).get(True, 0.0)  # noqa: E731 - of two ways, one
+                ask = share_of_yes(model.predict_proba_one) if isinstance(last, base.Classifier) else model.predict_one
                 under.way = ShortWay(ask, model.learn_one, lambda: None)
         return under.way
 
