@@ -21,8 +21,8 @@ from driftline.web.action import PAGE, carry_out
 from driftline.web.board import Board
 from driftline.web.explanation import Explainer
 from driftline.web.record import Review
+from tests.support.boards import NOW_MS, alert, board, note
 from tests.support.pipelines import pipeline, settings
-from tests.web.test_board import NOW_MS, alert, board, note
 
 EPISODE = "cards-0-loss-e7"
 

@@ -20,8 +20,8 @@ from driftline.transport.port import Place
 from driftline.web import feed as feeds
 from driftline.web.feed import BoardFeed
 from driftline.web.verdict import verdict_of
+from tests.support.boards import NOW_MS
 from tests.support.pipelines import pipeline, settings
-from tests.web.test_board import NOW_MS
 
 WITHIN_S = 60.0
 CARDS = pipeline(shards=1)

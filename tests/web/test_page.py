@@ -14,9 +14,9 @@ from driftline.web import site as pages
 from driftline.web import stream as streams
 from driftline.web.record import Review, Score
 from driftline.web.site import Site
+from tests.support.boards import NOW_MS, alert, note
 from tests.support.browser import CHROMIUM, Page, browser
 from tests.support.pipelines import pipeline, settings
-from tests.web.test_board import NOW_MS, alert, note
 from tests.web.test_site import TOKEN, StillFeed
 
 HOSTILE = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"

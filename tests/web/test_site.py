@@ -23,8 +23,8 @@ from driftline.web.feed import BoardFeed
 from driftline.web.record import Score
 from driftline.web.site import FILES, HEADERS, Site
 from driftline.web.stream import Stream
+from tests.support.boards import NOW_MS, alert, board, note
 from tests.support.pipelines import pipeline, settings
-from tests.web.test_board import NOW_MS, alert, board, note
 
 SITE = web.AppKey("site", Site)
 Client = TestClient[web.Request, web.Application]

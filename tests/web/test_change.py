@@ -1,0 +1,104 @@
+"""What the page says of changes: model versions and what made them, drift, trips of the guard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from driftline.web.verdict import Situation
+from driftline.web.view import sections
+from tests.support.boards import NOW_MS, alert, board, note
+from tests.support.pipelines import pipeline
+
+
+def test_what_changes_between_notes_is_marked() -> None:
+    there = board()
+    guard = {"tripped": {"range clip": 2}}
+    there.take_entry(0, NOW_MS, note(version="2.5", drifts={"loss drift rise": 1}, guard=guard, frozen=True))
+    there.take_entry(0, NOW_MS + 1, note(version="2.6", drifts={"loss drift rise": 1}, guard=guard, frozen=True))
+    assert [(mark.kind, mark.text) for mark in there.marks] == [
+        ("model", "Generation 2 of the model follows 1: its last good copy, because the model had no finite answer"),
+        ("drift", "Loss rose"),
+        ("model", "Learning was frozen"),
+        ("guard", "The guard acted on 2 predictions: 2 clipped (out of range)"),
+    ]
+
+
+def test_a_model_that_improves_is_no_drift_on_the_curve() -> None:
+    there = board()
+    there.take_entry(0, NOW_MS, note(drifts={"error drift fall": 1}))
+    there.take_entry(0, NOW_MS + 1, note(drifts={"error drift fall": 1, "error drift rise": 1}))
+    assert [mark.kind for mark in there.marks] == ["better", "drift"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("error warning rise", "Errors rose (a warning)"),
+        ("feature:amount drift fall", "Amount fell"),
+        ("rate:country=FR drift rise", "The share of FR in country rose"),
+        ("label_rate drift fall", "The share of its labels that arrive in time fell"),
+        ("none of ours", "None of ours"),
+        ("", ""),
+    ],
+)
+def test_a_drift_is_marked_in_words(name: str, text: str) -> None:
+    there = board()
+    there.take_entry(0, NOW_MS, note(drifts={name: 1}))
+    assert [mark.text for mark in there.marks] == [text]
+
+
+def test_trips_in_a_row_are_one_mark() -> None:
+    there = board(guard={"tripped": {}})
+    for count in range(1, 4):
+        guard = {"tripped": {"range clip": count}, "instead": {"last_good": count - 1}}
+        there.take_entry(0, NOW_MS + count, note(guard=guard))
+    (mark,) = there.marks
+    assert mark.text == "The guard acted on 3 predictions: 3 clipped (out of range); 2 served last good instead"
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "cause", "text"),
+    [
+        ("2.5", {"counts": {"control_reset": 1}, "commands": ["reset", "ana", 5]}, "reset", "reset by command"),
+        ("2.5", {"counts": {"control_load": 1}, "commands": ["load", "ana", 5]}, "load", "loaded by command (ana)"),
+        (
+            "2.5",
+            {"counts": {"reaction_swap": 1}, "drifts": {"loss drift rise": 1}},
+            "drift",
+            "beside it, after drift (loss rose)",
+        ),
+        ("2.5", {"counts": {"quarantine_undone": 90}}, "undone", "a copy from before suspect labels"),
+        ("2.5", {}, "fallback", "its last good copy"),
+        ("0.0", {}, "restart", "began anew"),
+        (
+            "3.5",
+            {"counts": {"control_reset": 1}},
+            "fallback",
+            "an untrained model: reset by command; its last good copy",
+        ),
+    ],
+)
+def test_each_model_says_what_made_it(version: str, changes: dict[str, Any], cause: str, text: str) -> None:
+    there = board(version="1.5")
+    made = {"counts": {}, "drifts": {}, **changes}
+    if "commands" in made:
+        command, by, time_ms = made["commands"]
+        made["commands"] = [{"command": command, "by": by, "time_ms": time_ms}]
+    there.take_entry(0, NOW_MS, note(version=version, **made))
+    first, second = there.versions
+    assert (first.cause, first.generation) == ("unread", "1")
+    assert (second.cause, second.generation) == (cause, version[0])
+    assert text in second.text
+    shown: Any = sections(there, pipeline(), Situation(NOW_MS))["versions"]
+    assert [one["generation"] for one in shown] == [version[0], "1"], "the latest first"
+
+
+def test_a_change_of_the_model_is_no_good_news() -> None:
+    """It is reported as resolved, since nothing is to end; that says nothing of how well the model does."""
+    there = board()
+    there.take_alert(0, NOW_MS, alert("cards-0-changed", kind="model_change", state="resolved"))
+    assert [mark.kind for mark in there.marks] == ["alert"]
+    made: Any = sections(there, pipeline(), Situation(NOW_MS))
+    assert made["episodes"]["first"][0]["state"] == "reported"
