@@ -6,6 +6,7 @@ from collections.abc import Set
 
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
+from river import drift
 
 from driftline.engine.outage import Outage
 from driftline.operate.exposition import Exposition
@@ -163,6 +164,19 @@ async def test_numbers_move_with_what_happens() -> None:
         value(samples, "driftline_metric_by", metric="label_count", by="segment", part=word, **one) for word in "abc"
     ]
     assert sum(segments) == count
+
+
+async def test_a_detector_that_raised_is_counted() -> None:
+    cluster, chosen = MemoryCluster(), pipeline(drift={"error": "ADWIN()"})
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 20)
+    async with Life(cluster, chosen) as life:
+        await life.until_done()
+        assert value(page(life), "driftline_detectors_stopped", partition="0") == 0
+        live = life.worker.runners[0].live
+        assert live is not None
+        live.shard.monitors.every()[0].detector = drift.NoDrift()  # as it does once its detector has raised
+        assert value(page(life), "driftline_detectors_stopped", partition="0") == 1
 
 
 async def test_a_recovery_is_told() -> None:

@@ -23,6 +23,7 @@ RING = KeyRing((b"the deployment's key",))
 ABSURD: dict[str, list[object]] = {
     "guard": [1, {"held": 1}, {"tripped": [1], "instead": {}}, {"tripped": {}, "instead": {}, "held": "many"}],
     "learning": [[1], {"held": "many"}, {"held": 1, "deadline_ms": "soon"}, {"quarantine": {"held": "many"}}],
+    "stopped_detectors": [7, "error", [1], {"error": 1}],
     "forecast": [
         7,
         {"series": 1},

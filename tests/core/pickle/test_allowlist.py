@@ -10,11 +10,13 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+import re
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -515,6 +517,13 @@ def test_of_a_user_s_own_model_the_classes_of_its_module_are_admitted_and_nothin
     for hostile_name in ("ran", "subprocess.Popen", "grown", "pickle.loads"):
         with pytest.raises(SnapshotError, match="not on the allowlist"):
             Thaw(whole(call(name(__name__, hostile_name))), admitted, "model").read()
+
+
+def test_the_page_about_security_says_how_many_names_there_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "security.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"\*\*Names\.\*\* (\d+) classes and functions under (\d+) names", page)
+    names = common().names
+    assert tuple(map(int, said)) == (len({id(one) for one in names.values()}), len(names))
 
 
 def test_the_tables_know_each_other() -> None:
