@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.fold import BASE, Costs, Measure, slower
 from benchmarks.model import MODELS
+from driftline.codec import encode
 from driftline.core.fold.step import step
 from driftline.core.model.fast import logistic, named
 from driftline.core.model.fast.weighted import arithmetic
@@ -36,7 +37,7 @@ def _same_as_measured() -> None:
         pytest.skip(
             f"measured with Python {KNOWN['python']}, River {KNOWN['river']}: python -m benchmarks.fold --write"
         )
-    if arithmetic != "compiled" or not (named.is_compiled and logistic.is_compiled):
+    if arithmetic != "compiled" or not (named.is_compiled and logistic.is_compiled and encode.is_compiled):
         pytest.skip("the compiled arithmetic is missing: install a C compiler and run make dev")
 
 

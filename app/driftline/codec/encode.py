@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, assert_never
 
 import orjson
 from msgspec import UNSET, structs
@@ -26,6 +26,7 @@ from driftline.codec.value import (
     explored,
     features_of,
     forecast_of,
+    form_of,
     judged_of,
     priced_of,
     second_of,
@@ -63,7 +64,25 @@ class Message(Write, frozen=True, gc=False):
     kind: str = ""
 
 
-_RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4, "review": 5}
+RANK = {"scores": 1, "outcomes": 2, "alerts": 3, "rejected": 4, "review": 5}
+
+
+class Terms(NamedTuple):
+    """What the compiled writer is to know of a pipeline and its topics.
+
+    Args:
+        features: makes what is written as an event's features of its values.
+        score_places, outcome_places: partitions of the topics, by that of an input.
+        value_max: bytes.
+    """
+
+    pipeline: str
+    scores: str
+    outcomes: str
+    score_places: dict[int, int]
+    outcome_places: dict[int, int]
+    features: Callable[..., Any]
+    value_max: int
 
 
 class Encoder:
@@ -105,6 +124,17 @@ class Encoder:
             Alert: self._alert,
             Rejected: self._rejected,
         }
+
+        self.encode_all: Callable[[Sequence[Output]], list[Message]] = self.plainly
+        form = form_of(pipeline)
+        if writer is not None and form is not None and not (self._slates or self._budgeted):
+            places = self._score_places, self._outcome_places
+            terms = Terms(self._pipeline, self._scores, self._outcomes, *places, form, self._value_max)
+            self.encode_all = writer(terms, self.encode).encode_all
+
+    def plainly(self, outputs: Iterable[Output]) -> list[Message]:
+        """Outputs as they are published, in order."""
+        return [self.encode(output) for output in outputs]
 
     def encode(self, output: Output) -> Message:
         """One output as it is published."""
@@ -357,27 +387,8 @@ class Digest:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Some more that is published."""
-        parts: list[bytes] = []
-        rank, frame, size = _RANK, _frame, 0
-        for message in messages:
-            key, value, headers = message.key, message.value or b"", message.headers
-            value_size = len(value)
-            size += value_size
-            parts += (
-                frame(
-                    rank[message.kind],
-                    message.timestamp_ms,
-                    -1 if key is None else len(key),
-                    value_size if message.value is not None else 0xFFFFFFFF,
-                    len(headers),
-                ),
-                key or b"",
-                value,
-            )
-            for name, header in headers:
-                title = name.encode()
-                parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
-        self._hash.update(b"".join(parts))
+        content, size = framed(list(messages))
+        self._hash.update(content)
         self.size += size
 
     def hex(self) -> str:
@@ -391,3 +402,38 @@ def _key(key: bytes | None) -> bytes | None:
 
 def _text(text: str) -> bytes:
     return text[:_HEADER_TEXT_MAX].encode("utf-8", "replace")
+
+
+def plain_framed(messages: list[Message]) -> tuple[bytes, int]:
+    """What a digest is made over, and the bytes of the values."""
+    parts: list[bytes] = []
+    rank, frame, size = RANK, _frame, 0
+    for message in messages:
+        key, value, headers = message.key, message.value or b"", message.headers
+        value_size = len(value)
+        size += value_size
+        parts += (
+            frame(
+                rank[message.kind],
+                message.timestamp_ms,
+                -1 if key is None else len(key),
+                value_size if message.value is not None else 0xFFFFFFFF,
+                len(headers),
+            ),
+            key or b"",
+            value,
+        )
+        for name, header in headers:
+            title = name.encode()
+            parts += (_header_frame(len(title), -1 if header is None else len(header)), title, header or b"")
+    return b"".join(parts), size
+
+
+framed: Callable[[list[Message]], tuple[bytes, int]] = plain_framed
+writer: Callable[[Terms, Callable[[Output], Message]], Any] | None = None
+try:
+    from driftline.codec._usual import Writer as writer  # noqa: N813
+    from driftline.codec._usual import framed
+except ImportError:  # no compiler was there when it was installed
+    pass
+is_compiled = writer is not None

@@ -238,12 +238,20 @@ def features_of(pipeline: Pipeline) -> Callable[[Sequence[FeatureValue]], Any]:
         }
     if pipeline.limits.number_max >= _SMALL:
         return lambda values: dict(zip(names, map(written, values), strict=True))
+    form = form_of(pipeline)
+    return lambda values: dict(zip(names, values, strict=True)) if form is None else form(*values)
+
+
+def form_of(pipeline: Pipeline) -> type[Struct] | None:
+    """A struct of an event's values, that is written as its `features`; None where they are not written as they are."""
+    names = tuple(pipeline.event.features)
+    if pipeline.recommend is not None or pipeline.limits.number_max >= _SMALL:
+        return None
     fields = [f"at{place}" for place in range(len(names))]
     try:
-        form = msgspec.defstruct("Features", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
+        return msgspec.defstruct("Features", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
     except ValueError:  # a name with a sign that JSON must escape
-        return lambda values: dict(zip(names, values, strict=True))
-    return lambda values: form(*values)
+        return None
 
 
 def forecast_of(forecast: Forecast, by: Sequence[str]) -> ForecastValue:

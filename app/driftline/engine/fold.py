@@ -144,7 +144,7 @@ class Folder:
         self._folding = False  # a slice
         self._later: list[tuple[int, Sequence[Source]]] = []  # by lane, what came meanwhile
         self.counts = counts
-        self._encode = Encoder(shard.pipeline, shard.number, counts).encode
+        self._encode = Encoder(shard.pipeline, shard.number, counts).encode_all
         self._watch = watch
         self.vouch: Callable[[bytes], str | None] = lambda content: None
         self.admit: Callable[[Control], str | None] = lambda control: None
@@ -260,11 +260,11 @@ class Folder:
     def _publish(self, outputs: Sequence[Output], published: _Published) -> None:
         """Write outputs as they are published, count them, and show them to whoever watches."""
         published.made.add(outputs)
-        watch, encode = self._watch, self._encode
+        watch = self._watch
         if watch is not None:
             for output in outputs:
                 watch(output)
-        messages = [encode(output) for output in outputs]
+        messages = self._encode(outputs)
         published.messages += messages
         published.digest.add(messages)
 
