@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from driftline.author.leak import Cell
 from driftline.author.profile import ONE_HOT_MAX, Column, Profile
+from driftline.author.word import names_amount
 from driftline.core.task import task_of
 
 KEYS_MAX: Final = 3
@@ -265,10 +266,10 @@ def _count(fields: Sequence[Column]) -> int:
 
 
 def _amount(found: Profile, columns: Mapping[str, Column]) -> str | None:
-    """The number to average by key: the one with the most different values."""
+    """The number to average by key: one that is named like money, or else that with the most different values."""
     numbers = [field.name for field in found.features if field.use == "number"]
-    most = max(numbers, key=lambda name: len(set(columns[name])), default=None)
-    return most if most is not None and len(set(columns[most])) > ONE_HOT_MAX else None
+    kinds = {name: count for name in numbers if (count := len(set(columns[name]))) > ONE_HOT_MAX}
+    return max(kinds, key=lambda name: (names_amount(name), kinds[name]), default=None)
 
 
 def _over(name: str, form: dict[str, Any], over: str | None) -> dict[str, dict[str, Any]]:

@@ -7,21 +7,20 @@ names, counters that only grow, and whatever reveals the label (see `leak`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from typing import Literal
 
 from msgspec import Struct
 
 from driftline.author.leak import Cell, find_leaks
-from driftline.core.number import is_missing
+from driftline.author.moment import Moments, are_dates, why_unread
+from driftline.author.word import looks_like_id, names_label, numbers_rows
 from driftline.core.pipeline import FeatureType
 from driftline.core.task import UNLABELLED, TaskName, task_of, tasks
-from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, are_spread, is_number, refuse_alike
-from driftline.core.timestamp import PLAIN, TimeForm, Times
+from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, are_spread, refuse_alike
+from driftline.core.timestamp import PLAIN, TimeForm
 
 __all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_id", "looks_like_label", "profile"]
 
@@ -36,27 +35,7 @@ _COUNTER_VALUES_MIN = 4
 _DAY_MS = 86_400_000
 _COUNTER_ROWS_MIN = 20
 _NAME_MAX = 200
-_EPOCH_FIRST_MS, _EPOCH_LAST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
-_ID_NAME = re.compile(r"(?:^|[^A-Za-z])(?:id|uuid|guid|key|index|instant|row)$", re.IGNORECASE)
-_ID_NUMBER = re.compile(r"(?:^|[^a-z])(?:no|nr|num|number|ref|reference)\.?$", re.IGNORECASE)
-_ID_CAMEL = re.compile(r"[a-z](?:Id|ID|Key)$")
-_TIME_NAME = re.compile(
-    r"time|date|epoch|unix|stamp|created|occurred|received|(?:^|[^A-Za-z])(?:ts|dt|at|day|dteday|when)(?:[^A-Za-z]|$)",
-    re.IGNORECASE,
-)
 _TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})
-_LABEL_NAME = re.compile(
-    r"(?:^|[^a-z])(?:label|target|class|y|truth|outcome|fraud|churn|churned|spam|default|defaulted|click|clicked|"
-    r"conversion|converted|anomaly|is_?fraud|is_?spam|is_?anomaly)$",
-    re.IGNORECASE,
-)
-_EPOCH_KNOWN_S = (10**9, 2 * 10**9)  # 2001 to 2033: numbers that hardly mean anything else if they never go back
-_TIMES_MIN = 0.95
-_DATES_LOOKED = 100
-_DATE = re.compile(
-    r"\s*(?:[0-9]{4}[-/.][0-9]{1,2}(?:[-/.]|$)|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{8}(?:T|$)|"
-    r"[A-Za-z]{3,9},?\s+[0-9A-Za-z]|[0-9]{1,2}[-/. ][A-Za-z]{3})"
-)
 
 Use = Literal["number", "boolean", "category", "hashed", "text"]
 
@@ -103,6 +82,7 @@ class Profile(Struct, frozen=True):
         time_form: how they are written.
         untimed: rows without a time that can be read.
         dates_only: every time is the beginning of a day, and days repeat.
+        follows: whether the rows are in the order of their times, or in the opposite one, but for a few.
     """
 
     target: Target
@@ -114,6 +94,7 @@ class Profile(Struct, frozen=True):
     time_form: TimeForm = PLAIN
     untimed: int = 0
     dates_only: bool = False
+    follows: bool = True
 
 
 def profile(
@@ -143,7 +124,7 @@ def profile(
     others = {name: cells for name, cells in columns.items() if name != label}
     target = Target(task or UNLABELLED) if label is None else find_target(label, columns[label], task)
     event_id = event_id or _find_id(others)
-    found = _Moments(time, {name: cells for name, cells in others.items() if name != event_id}, time_form)
+    found = Moments(time, {name: cells for name, cells in others.items() if name != event_id}, time_form)
     time = found.name
     features: list[Field] = []
     left: list[Left] = []
@@ -168,8 +149,9 @@ def profile(
     times = found.times
     dates_only = len(set(times)) < len(times) and all(time_ms % _DAY_MS == 0 for time_ms in times)
     return Profile(
-        target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed, dates_only
-    )
+        target, event_id, time, in_order, tuple(features), tuple(left), found.form, found.untimed, dates_only,
+        found.follows,
+    )  # fmt: skip
 
 
 def without_features(left: Sequence[Left]) -> ProfileError:
@@ -186,7 +168,7 @@ def looks_like_label(columns: Mapping[str, Column]) -> dict[str, str]:
     found = {}
     for name, cells in columns.items():
         values = {cell for cell in cells if cell is not None}
-        if _LABEL_NAME.search(name) and len(values) > 1:
+        if names_label(name) and len(values) > 1:
             found[name] = "its name"
         elif len(values) == 2:
             found[name] = "two values"
@@ -224,11 +206,6 @@ def find_target(name: str, cells: Column, task: TaskName | None) -> Target:
 # -- id and time
 
 
-def looks_like_id(name: str) -> bool:
-    """Whether a field is named like an id of rows, people or things."""
-    return bool(_ID_NAME.search(name) or _ID_CAMEL.search(name))
-
-
 def _find_id(columns: Mapping[str, Column]) -> str | None:
     """The field that identifies the rows and is named like it."""
     unique = [
@@ -237,81 +214,8 @@ def _find_id(columns: Mapping[str, Column]) -> str | None:
         if all(isinstance(cell, str | int) and not isinstance(cell, bool) for cell in cells)
         and len(set(cells)) == len(cells) > 1
     ]
-    named = [name for name in unique if looks_like_id(name)] or [name for name in unique if _ID_NUMBER.search(name)]
-    return named[0] if named else None
-
-
-class _Moments:
-    """The field that holds the event's time, and its times.
-
-    Args:
-        name: what the user says it is; otherwise inferred from the data.
-        form: how its times are written; found out without.
-
-    Attributes:
-        name: None where there is none.
-        times: epoch milliseconds of the rows that have one.
-        untimed: rows that have none.
-
-    Raises:
-        ProfileError: its times can be read in two ways.
-    """
-
-    def __init__(self, name: str | None, columns: Mapping[str, Column], form: TimeForm | None) -> None:
-        self.name: str | None = None
-        self.form, self.times, self.untimed = form or PLAIN, list[int](), 0
-        for candidate in columns if name is None else (name,):
-            cells = columns[candidate]
-            known = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and is_missing(cell))]
-            if name is None and not _may_be_times(candidate, known, len(cells)):
-                continue
-            found = form or _form_of(candidate, known)
-            times = _read(found, known)
-            if name is not None or len(times) >= _TIMES_MIN * len(cells):
-                self.name, self.form, self.times, self.untimed = candidate, found, times, len(cells) - len(times)
-                return
-
-
-def _may_be_times(name: str, known: Column, rows: int) -> bool:
-    """Whether a field is worth trying: text that begins as a date does, or numbers since 1970 that are called a time or
-    never go back."""
-    if not known or len(known) < _TIMES_MIN * rows:
-        return False
-    if all(isinstance(cell, str) for cell in known):
-        return all(_DATE.match(str(cell)) for cell in known[:100])
-    if not all(cell is not None and is_number(cell) for cell in known):
-        return False
-    numbers = [float(cell) for cell in known]  # type: ignore[arg-type]  # just seen
-    if not _TIME_NAME.search(name):
-        low, high = _EPOCH_KNOWN_S
-        return all(low <= number <= high for number in numbers) and all(a <= b for a, b in pairwise(numbers))
-    times = Times()
-    times.add(known)
-    if times.are_serials():
-        return True
-    try:
-        found = [times.form().read(cell) for cell in known[:1_000]]
-    except ValueError:
-        return False
-    return all(_EPOCH_FIRST_MS <= moment <= _EPOCH_LAST_MS for moment in found)
-
-
-def _form_of(name: str, known: Column) -> TimeForm:
-    times = Times()
-    times.add(known)
-    try:
-        return times.form()
-    except ValueError as error:
-        raise ProfileError(f"column {name}: {error}") from None
-
-
-def _read(form: TimeForm, known: Column) -> list[int]:
-    """Epoch milliseconds of the cells that hold a time."""
-    times = []
-    for cell in known:
-        with suppress(ValueError):
-            times.append(form.read(cell))
-    return times
+    named = [name for name in unique if looks_like_id(name) or numbers_rows(name)]
+    return min(named, key=numbers_rows, default=None)  # INV-17 may be given later than the row's own id
 
 
 # -- features
@@ -392,8 +296,10 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     fill = "missing" if gaps else None
     if mixed:
         return Left(name, "string", "it holds text in some rows and numbers in others")
-    if _are_dates(known):
+    if are_dates(known):
         return Left(name, "string", "it holds times; only those of the event itself are read, by event.time")
+    if unread := why_unread(known):
+        return Left(name, "string", unread)
     if words >= _WORDS and distinct > ONE_HOT_MAX:
         return Field(name, "text", "text", fill)
     if distinct <= ONE_HOT_MAX and distinct <= max(ID_SHARE * len(known), 2):
@@ -405,20 +311,6 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct > _HASHED_MAX:
         return Left(name, "string", f"{distinct:,} different values are too many to learn from")
     return Field(name, "string", "hashed", fill, note=f"{distinct:,} different values, hashed into a few columns")
-
-
-def _are_dates(known: Sequence[str]) -> bool:
-    """Whether texts are times, whatever their order of day and month."""
-    some = list(dict.fromkeys(known))[:_DATES_LOOKED]
-    if len(some) < 2 or not all(_DATE.match(text) for text in some):
-        return False
-    times = Times()
-    times.add(some)
-    try:
-        form = times.form()
-    except ValueError:
-        return True  # in two ways at least
-    return len(_read(form, some)) >= _TIMES_MIN * len(some)
 
 
 def _kind(cell: Cell) -> FeatureType:

@@ -115,7 +115,7 @@ def _finish(plan: Plan, origin: Origin, wanted: Wanted, sample: Sample, unlabell
         show(document, tuple, as_json=as_json)
     if unlabelled:
         echo(f"note: these values of {label} count as missing: {unlabelled}", err=True)
-    _print_notes(plan, sample, origin.rows.path, output)
+    _print_notes(plan, sample, origin)
     for note in (*draft.notes, *plan.notes):
         _note(f"note: {note}")
     for line in result.lines() if result is not None else ():
@@ -362,8 +362,8 @@ def _write(text: str, output: Path, force: bool) -> None:
         raise InputFileError(f"cannot write {output} ({error.strerror}); choose another place with -o") from error
 
 
-def _print_notes(plan: Plan, sample: Sample, path: Path, output: Path) -> None:
-    found, past = plan.found, plan.past
+def _print_notes(plan: Plan, sample: Sample, origin: Origin) -> None:
+    found, past, path, output = plan.found, plan.past, origin.rows.path, origin.output
     target = found.target
     count = len(found.features)
     _note(f"{output}: task {target.task}, {count} feature{'s' * (count != 1)}")
@@ -387,6 +387,11 @@ def _print_notes(plan: Plan, sample: Sample, path: Path, output: Path) -> None:
         named = f"; if {unique[0]} is a unique id, add --id {shlex.quote(unique[0])}" if unique else ""
         text = f"note: no field looks like an id, so `produce` numbers the rows of each file from 0{named}"
         _note(text)
+    if found.time is not None and not found.follows and origin.rows.time_field is None:
+        _note(
+            f"note: {found.time} is taken for the event's time, though the rows are not in its order; if it is the "
+            "time of something else, remove `time:` from the file or name another field with --time"
+        )
     if found.untimed:
         _note(f"note: {found.untimed:,} rows have no readable time in {found.time}")
 

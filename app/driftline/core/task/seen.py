@@ -22,7 +22,14 @@ _CLASS_NAME = re.compile(
     r"class|type|categor|label|target|species|kind|group|cluster|digit|segment|code", re.IGNORECASE
 )
 _MOST, _SPREAD = 0.95, 2.0  # beyond this share, numbers that spread reach so many times the median
-_YES = ("true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click")
+_YES = frozenset(
+    (
+        "true", "t", "yes", "y", "positive", "pos", "1", "fraud", "spam", "churn", "default", "anomaly", "click",
+        "ja", "j", "wahr", "betrug", "oui", "o", "vrai", "fraude", "si", "sí", "s", "verdadero", "vero", "frode",
+        "sim", "verdadeiro", "waar",
+    )
+)  # fmt: skip
+_NO = frozenset(("n", "f"))  # beside a yes of one letter
 
 
 class ProfileError(ValueError):
@@ -142,7 +149,8 @@ def _positive(counts: Counter[Cell]) -> Cell | None:
         return None
     if all(map(is_number, values)):
         return max(values, key=float)
-    for value in values:
-        if str(value).strip().lower() in _YES:
+    words = [str(value).strip().lower() for value in values]
+    for value, word, other in zip(values, words, reversed(words), strict=True):
+        if word in _YES and (len(word) > 1 or other in _NO):
             return value
     return values[0]
