@@ -102,3 +102,41 @@ def test_a_change_of_the_model_is_no_good_news() -> None:
     assert [mark.kind for mark in there.marks] == ["alert"]
     made: Any = sections(there, pipeline(), Situation(NOW_MS))
     assert made["episodes"]["first"][0]["state"] == "reported"
+
+
+def test_a_drift_between_two_notes_is_dated_by_its_alert() -> None:
+    """In a replay there may be hours of event time between two notes of a second each."""
+    there = board()
+    later = NOW_MS + 3_600_000
+    there.take_entry(0, NOW_MS, note(version="2.0", watermark_ms=later, drifts={"loss drift rise": 1}))
+    assert [(mark.kind, mark.from_ms, mark.time_ms) for mark in there.marks] == [
+        ("model", NOW_MS, later),
+        ("drift", NOW_MS, later),
+    ]
+    assert [one.from_ms for one in there.versions] == [None, NOW_MS]
+    there.take_alert(0, NOW_MS, alert("cards-0-guard", kind="guard", opened_ms=NOW_MS + 9))
+    there.take_alert(0, NOW_MS, alert("cards-0-before", opened_ms=NOW_MS - 9))
+    assert there.marks[1].from_ms == NOW_MS, "neither is about the drift"
+    there.take_alert(0, NOW_MS, alert(opened_ms=NOW_MS + 60_000))
+    there.take_alert(0, NOW_MS, alert("cards-0-changed", kind="model_change", opened_ms=NOW_MS + 70_000))
+    dated = {mark.kind: mark for mark in there.marks if mark.kind != "alert"}
+    assert (dated["drift"].from_ms, dated["drift"].time_ms) == (None, NOW_MS + 60_000)
+    assert (dated["model"].from_ms, dated["model"].time_ms) == (None, NOW_MS + 70_000)
+    assert [(one.from_ms, one.time_ms) for one in there.versions] == [(None, NOW_MS), (None, NOW_MS + 70_000)]
+
+
+def test_a_drift_is_dated_by_an_alert_that_came_first_and_by_no_two_of_them() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS, alert("cards-0-a", opened_ms=NOW_MS + 60_000))
+    there.take_entry(0, NOW_MS, note(watermark_ms=NOW_MS + 100_000, drifts={"loss drift rise": 1}))
+    assert (there.marks[-1].from_ms, there.marks[-1].time_ms) == (None, NOW_MS + 60_000)
+    there.take_alert(0, NOW_MS, alert("cards-0-b", opened_ms=NOW_MS + 150_000))
+    there.take_alert(0, NOW_MS, alert("cards-0-c", opened_ms=NOW_MS + 160_000))
+    there.take_entry(0, NOW_MS, note(watermark_ms=NOW_MS + 200_000, drifts={"loss drift rise": 2}))
+    assert (there.marks[-1].from_ms, there.marks[-1].time_ms) == (NOW_MS + 100_000, NOW_MS + 200_000)
+
+
+def test_what_changes_within_a_minute_of_event_time_needs_no_date() -> None:
+    there = board()
+    there.take_entry(0, NOW_MS, note(watermark_ms=NOW_MS + 60_000, drifts={"loss drift rise": 1}))
+    assert there.marks[-1].from_ms is None

@@ -13,6 +13,7 @@ from driftline.codec.journal import SliceEntry, encode_link, link
 from driftline.codec.seal import seal
 from driftline.config import Settings
 from driftline.devbroker import embedded
+from driftline.devbroker.kafka import KafkaNode
 from driftline.engine.trust import name_of
 from driftline.kafka.client import client_options, producer
 from driftline.kafka.topic import create
@@ -196,3 +197,32 @@ async def test_it_ends_when_no_one_looks(node: embedded.EmbeddedNode, monkeypatc
     feed.enter()
     await until(lambda: feed.loaded, feed)
     await feed.stop()
+
+
+async def test_what_waits_is_a_record_and_no_marker_of_a_transaction(
+    kafka: KafkaNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each transaction leaves an offset without a record: a shard that has read all of them is idle, and not silent."""
+    monkeypatch.setattr(feeds, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(feeds, "QUIET_MS", 500)
+    at, chosen = settings(kafka.bootstrap), pipeline("page-markers", shards=1)
+    await create(chosen, at, partitions=1, retention_ms=-1)
+    topics, events = chosen.topics, chosen.topics.events
+    async with producer(client_options(at), transactional_id="page-markers") as sender, sender.transaction():
+        for _ in range(3):
+            await sender.send_and_wait(events, b"{}", partition=0)
+    await write(at, topics.journal, entry(1, at, positions={events: 3}))
+    feed = BoardFeed(chosen, at)
+    feed.enter()
+    try:
+        await until(lambda: feed.loaded, feed)
+        backlog = feed.board.shards[0].backlog
+        await until(lambda: backlog.behind[events] == 0, feed)
+        assert not backlog.is_silent(feed.board.read_ms + 10**6)
+        await write(at, events, b"{}")
+        await until(lambda: backlog.is_silent(feed.board.read_ms + 10**6), feed)
+        assert backlog.behind[events] == 1
+        await write(at, topics.journal, entry(2, at, positions={events: 5}))
+        await until(lambda: backlog.behind[events] == 0, feed)
+    finally:
+        await feed.stop()

@@ -74,8 +74,15 @@ async def test_what_is_shown_of_a_situation(name: str, tmp_path: Path) -> None:
         await check(page)
 
 
+HEARD = """
+window.heard = [];
+new MutationObserver(() => heard.push([Date.now(), state.verdict.level, $('sentence').innerText]))
+  .observe($('verdict'), {childList: true, subtree: true, characterData: true, attributes: true});
+"""
+
+
 async def test_a_worker_that_is_killed(kafka: KafkaNode, tmp_path: Path) -> None:
-    """The page of one worker says that the other is gone, which shard waits, and that it took it over."""
+    """The page of one worker says that the other is silent, then gone, which shard waits, and that it took it over."""
     text = card_fraud.PIPELINE.format(name="page-killed", delivery="exactly_once") + "shards: 2\n"
     file = tmp_path / "page-killed.yaml"
     file.write_text(text)
@@ -95,9 +102,16 @@ async def test_a_worker_that_is_killed(kafka: KafkaNode, tmp_path: Path) -> None
                 await page.until(
                     "document.getElementById('sentence').innerText.length > 5 && state.verdict.level === 'good'"
                 )
+                assert "last wrote" in await text_of(page, "workers-list")
+                await page.value(HEARD)
                 await asyncio.to_thread(other.kill)
+                killed_ms = await page.value("Date.now()")
+                await page.until("heard.some(([at, level, text]) => text.includes('has written nothing for'))")
                 await page.until("document.getElementById('happened-list').innerText.includes('A worker left')")
                 assert "gone" in await text_of(page, "workers-list")
+                heard = await page.value("heard")
+                silent_ms = next(at for at, level, text in heard if level == "warning" and "written nothing" in text)
+                assert silent_ms - killed_ms < 10_000, "before Kafka could notice"
                 await page.until("state.verdict.level === 'good'")
                 assert "shards 0, 1" in await text_of(page, "workers-list")
                 await check(page)

@@ -12,6 +12,7 @@ from aiohttp import web
 from driftline.config import Settings
 from driftline.web import site as pages
 from driftline.web import stream as streams
+from driftline.web.backlog import First
 from driftline.web.record import Review, Score
 from driftline.web.site import Site
 from tests.support.boards import NOW_MS, alert, note
@@ -265,3 +266,26 @@ async def test_every_table_has_headers(feed: StillFeed) -> None:
             " || !one.caption).map(one => one.outerHTML)"
         )
         assert not bare
+
+
+async def test_a_silent_shard_is_named_and_so_is_what_no_one_can_date(feed: StillFeed) -> None:
+    there = feed.board
+    there.take_members([("worker-a", "10.0.0.1", (0,))], NOW_MS)
+    there.take_entry(0, NOW_MS, note(version="2.0", watermark_ms=NOW_MS + 10**8, drifts={"loss drift rise": 1}))
+    async with served(feed) as (url, _), browser() as page:
+        await shown(page, url)
+        await page.until(f"/last wrote \\d+ (s|min) ago/.test({text_of('workers-list')})")
+        assert "at work" in await page.value(text_of("workers-list"))
+        assert "between" in await page.value("document.querySelector('#versions td.when').innerText")
+        await page.value("document.getElementById('chart').focus()")
+        await page.press("ArrowRight")
+        await page.until(f"{text_of('readout')}.includes('Drift: Loss rose (between ')")
+        there.read_ms = NOW_MS
+        there.take_ends({0: {"events": 9}})
+        there.take_firsts({0: {"events": First(5, 5, NOW_MS)}})
+        there.read_ms = NOW_MS + 7_000
+        await page.until(f"{text_of('sentence')}.startsWith('Shard 0 has written nothing for 7 s')")
+        assert await page.value("state.verdict.level") == "warning"
+        assert "silent" in await page.value(text_of("workers-list"))
+        assert await page.value("document.querySelectorAll('#shards-list .silent').length") == 1
+        assert not page.complaints

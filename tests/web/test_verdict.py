@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
 from driftline.core.pipeline import AlertKind
+from driftline.web.backlog import First
 from driftline.web.board import Board
 from driftline.web.record import Review
 from driftline.web.runbook import runbook_page
-from driftline.web.verdict import QUIET_MS, STALLED_MS, Situation, _findings, verdict_of
+from driftline.web.verdict import LATE_MS, QUIET_MS, STALLED_MS, Situation, _findings, verdict_of
+from driftline.web.view import sections
 from tests.support.boards import NOW_MS, alert, board, look, note
+from tests.support.pipelines import pipeline
 
 
 def test_a_pipeline_at_work_without_alerts_is_well() -> None:
@@ -78,11 +81,45 @@ def test_a_worker_that_is_gone_leaves_its_shard_alone() -> None:
     assert [mark.text for mark in there.marks] == ["A worker left (10.0.0.1)", "A worker joined (10.0.0.2)"]
 
 
+def silent(there: Board, since_ms: int, now_ms: int) -> None:
+    """A record waits for shard 0 from a time on, and by another the page has read nothing of it."""
+    there.read_ms = since_ms
+    there.take_ends({0: {"events": 9}})
+    there.take_firsts({0: {"events": First(5, 5, since_ms)}})
+    there.read_ms = now_ms
+
+
 def test_a_shard_with_records_to_read_that_does_not_move_is_trouble() -> None:
     there = board()
-    there.take_ends({0: {"events": 9}})
-    assert look(there, now_ms=NOW_MS + STALLED_MS - 2_000).level == "good"
-    assert look(there, now_ms=NOW_MS + STALLED_MS).text == "Shard 0 is stuck, with 4 records to read."
+    silent(there, NOW_MS, NOW_MS + STALLED_MS)
+    assert look(there, now_ms=NOW_MS + STALLED_MS).level == "warning", "Kafka misses a dead worker before that"
+    found = look(there, now_ms=NOW_MS + STALLED_MS + 1)
+    assert (found.level, found.since_ms) == ("bad", NOW_MS - 1_000)
+    assert "Shard 0 is stuck, with 4 records" in found.text
+
+
+def test_a_shard_that_is_not_heard_from_is_not_well_long_before() -> None:
+    there = board()
+    silent(there, NOW_MS, NOW_MS + 4_900)
+    assert look(there, now_ms=NOW_MS + 4_900).level == "good"
+    there.read_ms = NOW_MS + 6_000
+    found = look(there, now_ms=NOW_MS + 7_000)
+    assert (found.level, found.place) == ("warning", "workers")
+    assert found.text.startswith("Shard 0 has written nothing for 6 s, with 4 records to read: slow, or without")
+    (shown,) = cast("list[Any]", sections(there, pipeline(), Situation(NOW_MS))["shards"])
+    assert shown["silent_s"] == 6
+    there.round_ms = NOW_MS + 8_000
+    there.take_entry(0, NOW_MS, note(positions={"events": 9}))
+    assert look(there, now_ms=NOW_MS + 8_000).level == "good", "by the page's clock, whatever the worker's says"
+
+
+def test_a_page_that_reads_late_says_so_and_nothing_of_others() -> None:
+    there = board()
+    silent(there, NOW_MS, NOW_MS + 1_000)
+    assert look(there, now_ms=NOW_MS + LATE_MS).level == "good"
+    found = look(there, now_ms=NOW_MS + 601_000)
+    assert found.text.startswith("This page is 600 s late")
+    assert not [one for one in found.also if "written nothing" in one.text]
 
 
 def test_no_new_records_is_well_and_says_so() -> None:
@@ -90,7 +127,7 @@ def test_no_new_records_is_well_and_says_so() -> None:
     there.take_ends({0: {"events": 5}})
     found = look(there, now_ms=NOW_MS + QUIET_MS)
     assert found.level == "good"
-    assert found.also[0].text == "No new records."
+    assert found.also[0].text.startswith("No new records. Idle workers write nothing")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +188,8 @@ def test_every_kind_of_alert_and_every_fault_has_a_section_of_the_runbook() -> N
     there = board(frozen=True, full=0.9)
     there.take_members([], NOW_MS)
     there.take_ends({0: {"events": 20_000}})
+    there.take_firsts({0: {"events": First(5, 5, NOW_MS)}})
+    there.read_ms = NOW_MS + STALLED_MS
     there.take_review(Review(output_id="e-0-1-5", event_id=1, state="held"))
     asked = [one.step for one in _findings(there, Situation(NOW_MS + STALLED_MS, away_ms=None))]
     asked += [one.step for one in _findings(there, Situation(NOW_MS, away_ms=NOW_MS))]

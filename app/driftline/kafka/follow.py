@@ -7,7 +7,7 @@ fast the topic grows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
 from driftline.core.place import Place
 from driftline.kafka.client import admin, answered, consumer, partition_counts, unreachable
+from driftline.kafka.reader import KafkaReader
 
 FETCH_WAIT_MS = 200
 ANSWER_WAIT_MS = 100  # how long the broker waits for a record before it answers that there is none
@@ -55,8 +56,11 @@ class Follower:
         history: of each partition that is followed, the offsets from where it was begun to where it ended then.
     """
 
-    def __init__(self, client: Any, broker: Any, counts: Mapping[str, int], address: str) -> None:
+    def __init__(
+        self, client: Any, broker: Any, counts: Mapping[str, int], reader: Callable[[], KafkaReader], address: str
+    ) -> None:
         self.counts = counts
+        self._reader = reader
         self.history: dict[Place, range] = {}
         self._client, self._broker, self._address = client, broker, address
         self._steady: list[TopicPartition] = []
@@ -165,6 +169,27 @@ class Follower:
         self._glanced_ends = {tp: found[tp] for tp in self._glanced}
         return {Place(tp.topic, tp.partition): found[tp] for tp in wanted}
 
+    async def firsts(self, lefts: Mapping[Place, range]) -> Mapping[Place, tuple[int, int | None]]:
+        """The first record within these offsets of each partition: offset and time; the end and None, where none is.
+
+        Raises:
+            BrokerError: Kafka does not answer, or not in time.
+        """
+        with answered({"bootstrap_servers": self._address}):
+            beginnings = await self._client.beginning_offsets([TopicPartition(*place) for place in lefts])
+        reader = self._reader()
+        found: dict[Place, tuple[int, int | None]] = {}
+        try:
+            await reader.open(
+                {place: max(left.start, beginnings[TopicPartition(*place)]) for place, left in lefts.items()}
+            )
+            for place, left in lefts.items():
+                records = await reader.read(place, 1, left.stop)
+                found[place] = (records[0].offset, records[0].record_time_ms) if records else (left.stop, None)
+        finally:
+            await reader.close()
+        return found
+
     async def members(self, group_id: str, journal: str) -> Sequence[Member] | None:
         """Who shares the shards of a pipeline; None where the broker cannot say."""
         if not self._names_members:
@@ -226,4 +251,5 @@ async def follow(options: Mapping[str, Any], *, committed: bool) -> AsyncIterato
     ):
         with answered(options):
             counts = await partition_counts(broker)
-        yield Follower(client, broker, counts, str(options["bootstrap_servers"]))
+        address = str(options["bootstrap_servers"])
+        yield Follower(client, broker, counts, lambda: KafkaReader(options, committed), address)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from driftline.core.place import topic_of
+from driftline.web.backlog import Backlog, First
 from driftline.web.change import Version, first_version, marks_of, next_version, trips_between, version_mark
 from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
 from driftline.web.record import ID_MAX, NAME_MAX, NUMBER_MAX, Alert, Command, Guard, Note, Review, Score, cut
@@ -30,6 +30,7 @@ TRIPS_TOGETHER_MS = 30_000
 HELD = "held"
 CRITICAL = "critical"
 ONCE = "model_change"  # kind of what is reported once, as resolved: nothing got better with it
+DRIFTS = ("concept_drift", "data_drift", "score_drift")  # kinds of alerts that date a drift
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Shard:
         noted_ms: when that was written.
         moved_ms: when the last journal entry was written.
         labelled_ms: when labels were last seen to come; 0 before any.
-        behind: records between its positions and the ends of its inputs, by topic; empty while not known.
+        backlog: what it still has to read.
         counts: looks at how many events and labels it had: wall time, events, labels.
     """
 
@@ -49,10 +50,15 @@ class Shard:
     note: Note | None = None
     noted_ms: int = 0
     moved_ms: int = 0
-    behind: dict[str, int] = field(default_factory=dict)
+    backlog: Backlog = field(default_factory=Backlog)
     labelled_ms: int = 0
     counts: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=RATES_MAX))
     curve: Curve = field(default_factory=lambda: Curve(POINTS_MIN))
+
+    @property
+    def behind(self) -> dict[str, int]:
+        """Records between its positions and the ends of its inputs, by topic; empty while not known."""
+        return self.backlog.behind
 
     def rates(self, now_ms: int) -> tuple[float, float]:
         """Events and labels a second, lately."""
@@ -119,10 +125,12 @@ class Board:
         workers: by their name in the group; None while the broker has not said.
         whole: they are all there are.
         reading: it is given history, whose topics come side by side; `settle` ends that.
+        round_ms, read_ms: time of the page: when what comes now was asked for, and up to when all has been read.
     """
 
     def __init__(self) -> None:
         self.reading = False
+        self.round_ms = self.read_ms = 0
         self.shards: dict[int, Shard] = {}
         self.episodes: OrderedDict[str, Episode] = OrderedDict()
         self.reviews: OrderedDict[str, Review] = OrderedDict()
@@ -175,6 +183,8 @@ class Board:
         """The next entry of a shard's journal."""
         shard = self.shards.setdefault(number, Shard(number))
         shard.moved_ms = max(shard.moved_ms, wall_ms)
+        if not self.reading:
+            shard.backlog.hear(self.round_ms)
         if note is None:
             return
         before = shard.note
@@ -183,6 +193,7 @@ class Board:
         else:
             self._compare(shard, before, note, wall_ms)
         shard.note, shard.noted_ms = note, wall_ms
+        shard.backlog.take_positions(note.positions)
         labels = sum(note.labels.get(fate, 0) for fate in ("joined", "orphan", "late", "duplicate", "rejected"))
         if labels > (shard.counts[-1][2] if shard.counts else 0):
             shard.labelled_ms = wall_ms
@@ -201,8 +212,32 @@ class Board:
             self.versions.append(version)
             self.marks.append(version_mark(version, old))
         self.marks.extend(marks_of(shard.number, old, new, wall_ms))
+        self._date(shard.number)
         if trips_between(old.guard, new.guard)[0]:
             self._trip(shard.number, old, new, wall_ms)
+
+    def _date(self, number: int) -> None:
+        """Date what happened between two notes by the alert about it.
+
+        In a replay there may be hours of event time between two notes; an alert names the time of its record.
+        """
+        for at, mark in enumerate(self.marks):
+            if mark.shard == number and mark.from_ms is not None:
+                time_ms = self._alerted(number, mark.from_ms, mark.time_ms, model=mark.kind == "model")
+                if time_ms is not None:
+                    self.marks[at] = replace(mark, time_ms=time_ms, from_ms=None)
+        for at, version in enumerate(self.versions):
+            if version.shard == number and version.from_ms is not None:
+                time_ms = self._alerted(number, version.from_ms, version.time_ms, model=True)
+                if time_ms is not None:
+                    self.versions[at] = replace(version, time_ms=time_ms, from_ms=None)
+
+    def _alerted(self, number: int, from_ms: int, to_ms: int | None, *, model: bool) -> int | None:
+        """The one time within these at which an alert of that sort was opened on a shard."""
+        kinds = (ONCE,) if model else DRIFTS
+        there = (one.alert for one in self.episodes.values() if one.shard == number and one.alert.kind in kinds)
+        times = {one.opened_ms for one in there if from_ms <= one.opened_ms <= (to_ms or from_ms)}
+        return times.pop() if len(times) == 1 else None
 
     def _trip(self, number: int, old: Note, new: Note, wall_ms: int) -> None:
         """Mark trips of the guard; those that follow each other soon are one mark."""
@@ -254,6 +289,7 @@ class Board:
                 self.marks.append(_opening(alert, number, wall_ms))
             known.alert, known.wall_ms, known.state = alert, wall_ms, alert.state
             self.episodes.move_to_end(alert.episode)
+        self._date(number)
         if alert.state == "resolved" and alert.kind != ONCE:
             text = cut(alert.sentence)
             self.marks.append(Mark("resolved", text, wall_ms, alert.time_ms, number, "", alert.episode))
@@ -282,13 +318,14 @@ class Board:
         """Where the inputs of each shard end, by the names that its positions have."""
         for number, inputs in ends.items():
             shard = self.shards.get(number)
-            if shard is None or shard.note is None:
-                continue
-            behind: dict[str, int] = {}
-            for name, end in inputs.items():
-                left = max(0, end - shard.note.positions.get(name, end))
-                behind[topic_of(name)] = behind.get(topic_of(name), 0) + left
-            shard.behind = behind
+            if shard is not None and shard.note is not None:
+                shard.backlog.take_ends(inputs, self.read_ms)
+
+    def take_firsts(self, firsts: Mapping[int, Mapping[str, First]]) -> None:
+        """Where the first record of an input was found that its shard has not read, by the names of positions."""
+        for number, inputs in firsts.items():
+            if number in self.shards:
+                self.shards[number].backlog.take_firsts(inputs)
 
     def take_members(
         self, members: Iterable[tuple[str, str, Sequence[int]]], now_ms: int, *, whole: bool = True

@@ -16,6 +16,7 @@ from driftline.web.curve import Mark
 from driftline.web.record import NAME_MAX, Guard, Note, cut
 
 NAMES_SHOWN = 4
+EXACT_MS = 60_000  # of event time between two notes; what happened within more is not dated by the later one
 _BETTER = ("error drift fall",)  # what the detector of the error finds where the model improves
 _ACTIONS = {"hold": "held", "clip": "clipped", "flag": "flagged", "fallback": "replaced"}  # others as they are
 _SURE = {"warning": " (a warning)", "calm": " (a warning that is over)"}
@@ -38,6 +39,7 @@ class Version(Struct, frozen=True, gc=False):
         learned: labels that it had learned when it was first seen; None where that is not known.
         wall_ms, time_ms: when it was first seen, by the wall and in event time.
         exact: another generation was seen just before, so it began then.
+        from_ms: it began between this and `time_ms`, and nothing shows when; None where `time_ms` is exact.
     """
 
     shard: int
@@ -48,6 +50,7 @@ class Version(Struct, frozen=True, gc=False):
     wall_ms: int
     time_ms: int | None
     exact: bool = True
+    from_ms: int | None = None
 
 
 def first_version(shard: int, note: Note, wall_ms: int) -> Version:
@@ -66,7 +69,7 @@ def next_version(shard: int, old: Note, new: Note, wall_ms: int) -> Version | No
     if generation == before or not before:
         return None
     cause, text = _made_by(old, new, int(generation or 0) - int(before) if _numbers(generation, before) else 1)
-    return Version(shard, generation, cause, text, new.known, wall_ms, new.watermark_ms)
+    return Version(shard, generation, cause, text, new.known, wall_ms, new.watermark_ms, from_ms=_from_ms(old, new))
 
 
 def _made_by(old: Note, new: Note, generations: int) -> tuple[str, str]:
@@ -100,10 +103,11 @@ def marks_of(shard: int, old: Note, new: Note, wall_ms: int) -> Iterator[Mark]:
     ):
         if names:
             text = ", ".join(_moved(name) for name in names[:NAMES_SHOWN])
-            yield Mark(kind, f"{text[:1].upper()}{text[1:]}", wall_ms, new.watermark_ms, shard)
+            text = f"{text[:1].upper()}{text[1:]}"
+            yield Mark(kind, text, wall_ms, new.watermark_ms, shard, from_ms=_from_ms(old, new))
     if new.frozen != old.frozen:
         text = "Learning was frozen" if new.frozen else "Learning goes on"
-        yield Mark("model", text, wall_ms, new.watermark_ms, shard)
+        yield Mark("model", text, wall_ms, new.watermark_ms, shard, from_ms=_from_ms(old, new))
 
 
 def version_mark(version: Version, before: Note) -> Mark:
@@ -111,7 +115,14 @@ def version_mark(version: Version, before: Note) -> Mark:
     text = (
         f"Generation {cut(version.generation, 20)} of the model follows {cut(_generation(before), 20)}: {version.text}"
     )
-    return Mark("model", text, version.wall_ms, version.time_ms, version.shard)
+    return Mark("model", text, version.wall_ms, version.time_ms, version.shard, from_ms=version.from_ms)
+
+
+def _from_ms(old: Note, new: Note) -> int | None:
+    """Since when what differs may have happened; None where the notes are so close that it makes no difference."""
+    if old.watermark_ms is None or new.watermark_ms is None or new.watermark_ms - old.watermark_ms <= EXACT_MS:
+        return None
+    return old.watermark_ms
 
 
 def trips_between(old: Guard | None, new: Guard | None) -> tuple[int, str]:

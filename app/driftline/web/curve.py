@@ -47,6 +47,7 @@ class Mark(Struct, frozen=True, gc=False):
         kind: `alert`, `resolved`, `drift`, `better`, `model`, `guard`, `command`, `worker` or `kafka`.
         time_ms: event time; None where it has none.
         wall_ms: when it was written or noticed.
+        from_ms: it happened between this and `time_ms`, and nothing shows when; None where `time_ms` is exact.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Mark(Struct, frozen=True, gc=False):
     severity: str = ""
     episode: str = ""
     count: int = 1
+    from_ms: int | None = None
 
 
 class Curve:

@@ -22,12 +22,13 @@ from driftline.codec.seal import is_sealed
 from driftline.config import Settings
 from driftline.core.error import DriftlineError, InvariantError, UnreachableError
 from driftline.core.pipeline import Pipeline
-from driftline.core.place import Layout, input_name
+from driftline.core.place import Layout, input_name, input_place
 from driftline.engine.fullness import FULL
 from driftline.engine.trust import name_of
 from driftline.kafka.client import client_options
 from driftline.kafka.follow import Follower, Member, Seen, follow
 from driftline.transport.port import Place
+from driftline.web.backlog import First, Left
 from driftline.web.board import Board
 from driftline.web.record import Alert, Note, Review, Score, fit, read
 from driftline.web.verdict import Situation
@@ -42,6 +43,8 @@ REVIEWS_BACK = 5_000
 SCORES_BACK = 20
 LOOK_EVERY_S = 2.0  # at ends, scores and members
 ANSWER_S = 8.0  # how long an answer to that is waited for
+QUIET_MS = 2_500  # after so long without a word of a shard, it is looked whether a record waits for it
+INPUTS_MAX = 50  # that are looked into at once
 TURN_S = 0.002  # how long records are taken in at a stretch
 REST_S = 0.002  # and then, in history, the engine's turn
 ANSWERS_MAX = 25  # of the broker, until what comes is left for the next look
@@ -82,6 +85,7 @@ class BoardFeed:
         self._watching = 0
         self._running: asyncio.Task[None] | None = None
         self._left_s = 0.0
+        self._looking: asyncio.Task[None] | None = None  # whether records wait for quiet shards
 
     def situation(self) -> Situation:
         """What the topics do not say."""
@@ -149,20 +153,58 @@ class BoardFeed:
             while await follower.is_behind() and self._wanted():
                 await self._take(board, past.pick(await follower.next()))
             board.settle()
+            board.round_ms = board.read_ms = self._clock()
             board.keep(known)
             board.fresh.clear()
             self.board = board
-            looked_s = float("-inf")
-            while self._wanted():
-                if time.monotonic() - looked_s > LOOK_EVERY_S:
-                    await self._look_in_time(follower)
-                    looked_s, self.loaded = time.monotonic(), True
-                for _ in range(ANSWERS_MAX):
-                    await self._take(board, await follower.next())
-                    if not await follower.has_more():
-                        break
-                follower.rest()  # records come one by one: a look at each would cost more than what is in it
-                await asyncio.sleep(PAUSE_S * self.slowness)
+            try:
+                await self._go_on(follower, board)
+            finally:
+                if self._looking is not None:
+                    self._looking.cancel()
+                    await asyncio.wait({self._looking})
+
+    async def _go_on(self, follower: Follower, board: Board) -> None:
+        looked_s = float("-inf")
+        while self._wanted():
+            if time.monotonic() - looked_s > LOOK_EVERY_S:
+                await self._look_in_time(follower)
+                looked_s, self.loaded = time.monotonic(), True
+            board.round_ms = self._clock()
+            for _ in range(ANSWERS_MAX):
+                await self._take(board, await follower.next())
+                if not await follower.has_more():
+                    board.read_ms = board.round_ms
+                    break
+            self._look_into_quiet(follower, board)
+            follower.rest()  # records come one by one: a look at each would cost more than what is in it
+            await asyncio.sleep(PAUSE_S * self.slowness)
+
+    def _look_into_quiet(self, follower: Follower, board: Board) -> None:
+        """See whether a record waits for a shard that has written nothing for a while, beside all else."""
+        if self._looking is not None and not self._looking.done():
+            return
+        quiet = (one for one in board.shards.values() if board.read_ms - one.backlog.heard_ms > QUIET_MS)
+        unsure = [(one.number, name, left) for one in quiet for name, left in one.backlog.unsure().items()]
+        if unsure:
+            looking = self._find_firsts(follower, board, unsure[:INPUTS_MAX])
+            self._looking = asyncio.create_task(looking, name="page-quiet")
+
+    async def _find_firsts(self, follower: Follower, board: Board, unsure: Sequence[tuple[int, str, Left]]) -> None:
+        lefts: dict[Place, tuple[int, str, Left]] = {}
+        for number, name, left in unsure:
+            with suppress(ValueError):  # a name that none of ours wrote
+                lefts[input_place(name, number)] = number, name, left
+        firsts: dict[int, dict[str, First]] = {}
+        try:
+            found = await follower.firsts({place: range(*left) for place, (_, _, left) in lefts.items()})
+        except (DriftlineError, OSError) as error:  # that Kafka is away is seen elsewhere
+            log.debug("the page does not know what waits for quiet shards: %s", error)
+            return
+        for place, first in found.items():
+            number, name, left = lefts[place]
+            firsts.setdefault(number, {})[name] = First(left.position, *first)
+        board.take_firsts(firsts)
 
     async def _look_in_time(self, follower: Follower) -> None:
         """Look, within bounds: a request to a broker that is gone is waited for much longer.

@@ -18,6 +18,8 @@ from driftline.web.board import CRITICAL, Board, Episode, Shard
 from driftline.web.record import cut
 
 STALLED_MS = 30_000  # a shard with records to read that has written nothing for so long does not move
+MISSED_S = 15  # within which Kafka misses a worker that died: its session of 10 s, and a rebalance
+LATE_MS = 15_000  # so long after what it has read of the topics, the page says that it is late
 QUIET_MS = 60_000
 LEFT_MS = 600_000  # so long after a worker left, that is worth a word
 LAG_MAX = 10_000  # records; beyond, being behind is worth a word
@@ -109,6 +111,10 @@ def _findings(board: Board, situation: Situation) -> Iterator[Finding]:
         yield Finding("waiting", "No data: no event has been processed yet.")
     if situation.away_ms is None:
         yield from _workers(board, situation.now_ms)
+    if situation.away_ms is None and board.read_ms and situation.now_ms - board.read_ms > LATE_MS:
+        late_s = (situation.now_ms - board.read_ms) // 1000
+        text = f"This page is {late_s:,} s late: it has not read what was written since. Its worker has too much to do."
+        yield Finding("warning", text, board.read_ms, "workers")
     yield from _alerts(board)
     yield from _shards(board, situation.now_ms)
     if board.reviews:
@@ -135,12 +141,26 @@ def _workers(board: Board, now_ms: int) -> Iterator[Finding]:
             yield Finding("bad", text, max(gone, default=None), "workers", step)
         elif (left_ms := max(gone, default=0)) > now_ms - LEFT_MS:
             yield Finding("good", "A worker left; the others have its shards.", left_ms, "workers")
-    for shard in board.shards.values():
-        behind = sum(shard.behind.values())
-        if behind and shard.moved_ms and now_ms - shard.moved_ms > STALLED_MS:
-            text = f"Shard {shard.number} is stuck, with {behind:,} records to read."
-            step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready", _TELL)
-            yield Finding("bad", text, shard.moved_ms, "workers", step)
+    yield from _silent(board, now_ms)
+
+
+def _silent(board: Board, now_ms: int) -> Iterator[Finding]:
+    """Shards that write nothing while records wait: for long, or not long enough to know whether they are stuck."""
+    silent = [one for one in board.shards.values() if one.moved_ms and one.backlog.is_silent(board.read_ms)]
+    stuck = [one for one in silent if now_ms - max(one.moved_ms, one.backlog.waiting_since_ms()) > STALLED_MS]
+    for shard in stuck:
+        text = f"Shard {shard.number} is stuck, with {sum(shard.behind.values()):,} records to read."
+        step = Step("Look at the log of its worker, and at `/health/ready`.", "worker-not-ready", _TELL)
+        yield Finding("bad", text, shard.moved_ms, "workers", step)
+    if unknown := [one for one in silent if one not in stuck]:
+        silent_s = max(one.backlog.silent_ms(board.read_ms) for one in unknown) // 1000
+        behind = sum(sum(one.behind.values()) for one in unknown)
+        text = (
+            f"{_named([one.number for one in unknown])} written nothing for {silent_s} s, with {behind:,} records to "
+            f"read: slow, or without its worker. If that died, Kafka notices within {MISSED_S} s."
+        )
+        step = Step(f"Wait {MISSED_S} s: the shard goes on, or another worker takes it over.", "worker-not-ready")
+        yield Finding("warning", text, min(one.moved_ms for one in unknown), "workers", step)
 
 
 def _named(shards: Sequence[int]) -> str:
@@ -216,7 +236,8 @@ def _shards(board: Board, now_ms: int) -> Iterator[Finding]:
 def _quiet(shards: Sequence[Shard], now_ms: int) -> Iterator[Finding]:
     """Nothing comes: that may be as it should be, or not."""
     if shards and all(now_ms - one.moved_ms > QUIET_MS and not any(one.behind.values()) for one in shards):
-        yield Finding("good", "No new records.", max(one.moved_ms for one in shards), "numbers")
+        text = f"No new records. Idle workers write nothing: one that dies now is missed within {MISSED_S} s."
+        yield Finding("good", text, max(one.moved_ms for one in shards), "numbers")
         return
     labelled_ms = max((one.labelled_ms for one in shards), default=0)
     scored = any(one.rates(now_ms)[0] for one in shards)

@@ -33,7 +33,7 @@ def sections(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
     return {
         "verdict": msgspec.to_builtins(verdict),
         "numbers": _numbers(board, pipeline, situation),
-        "shards": [_shard(one, situation) for one in list(board.shards.values())[:SHARDS_SHOWN]],
+        "shards": [_shard(one, situation, board.read_ms) for one in list(board.shards.values())[:SHARDS_SHOWN]],
         "workers": {
             "known": board.workers is not None,
             "whole": board.whole,
@@ -106,7 +106,7 @@ def _numbers(board: Board, pipeline: Pipeline, situation: Situation) -> dict[str
     }
 
 
-def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
+def _shard(shard: Shard, situation: Situation, read_ms: int) -> dict[str, Any]:
     note, here = shard.note, situation.away_ms is None
     events_s, labels_s = shard.rates(situation.now_ms)
     known: dict[str, Any] = {}
@@ -133,6 +133,7 @@ def _shard(shard: Shard, situation: Situation) -> dict[str, Any]:
     return {
         "number": shard.number,
         "moved_ms": shard.moved_ms or None,
+        "silent_s": shard.backlog.silent_ms(read_ms) // 1000 if here and shard.backlog.is_silent(read_ms) else None,
         "behind": sum(shard.behind.values()) if shard.behind and here else None,
         "events_s": round(events_s, 2) if here else None,
         "labels_s": round(labels_s, 2) if here else None,
@@ -175,6 +176,7 @@ def _version(version: Version) -> dict[str, Any]:
         "wall_ms": version.wall_ms,
         "time_ms": version.time_ms,
         "exact": version.exact,
+        "from_ms": version.from_ms,
     }
 
 

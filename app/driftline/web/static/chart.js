@@ -132,6 +132,13 @@ class TimeChart {
     context.save();
     context.globalAlpha = .75;
     for (const {mark, at} of this.placed(plot)) {
+      if (isThere(mark.from_ms)) {  // at some time in between
+        const from = Math.max(plot.bbox.left, plot.valToPos(mark.from_ms, "x", true));
+        context.globalAlpha = .15;
+        context.fillStyle = this.colors[mark.kind];
+        context.fillRect(from, top, at - from, height);
+        context.globalAlpha = .75;
+      }
       context.strokeStyle = this.colors[mark.kind];
       context.lineWidth = (mark.kind === "guard" ? 3 : 1.5) * ratio;
       context.setLineDash(mark.kind === "drift" ? [5 * ratio, 4 * ratio] : mark.kind === "resolved" ? [1.5 * ratio, 3 * ratio] : []);
@@ -175,7 +182,7 @@ class TimeChart {
     const moment = plot.data[0][at];
     const near = (plot.scales.x.max - plot.scales.x.min) / 80;
     const marks = time.marks.filter(mark => MARKS[mark.kind] && mark.time_ms !== null && Math.abs(mark.time_ms - moment) < near).slice(-3);
-    this.readout.textContent = `${shownTime(moment)}  ${this.name} ${this.valuesAt(plot.data, at) || "not measured anew"}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}`).join("");
+    this.readout.textContent = `${shownTime(moment)}  ${this.name} ${this.valuesAt(plot.data, at) || "not measured anew"}` + marks.map(mark => `. ${MARKS[mark.kind]}: ${mark.text}${isThere(mark.from_ms) ? ` (${between(mark)})` : ""}`).join("");
   }
 
   step(event) {

@@ -69,6 +69,7 @@ if (!document.querySelector("#roles input:checked")) document.querySelector("#ro
 // -- the stream
 
 function tick() {
+  showHeard();
   const verdict = state.verdict;
   if (!verdict) return;
   const since = state.lost ?? verdict.since_ms;
@@ -118,7 +119,7 @@ async function begin() {
   setText($("pipeline"), state.about.pipeline);
   setText($("task"), TASKS[state.about.task] ?? words(state.about.task));
   setText($("version"), `Driftline ${state.about.version}.`);
-  setText($("token-note"), state.about.actions ? "Actions need the token of DRIFTLINE_WEB_TOKEN." : "To be read only: actions need DRIFTLINE_WEB_TOKEN, which is not set.");
+  setText($("token-note"), state.about.actions ? "Actions need the token of DRIFTLINE_WEB_TOKEN." : "Read only: actions need DRIFTLINE_WEB_TOKEN, which is not set.");
   $("token-form").hidden = !state.about.actions;
   $("by").value = sessionStorage.getItem("by") ?? "";
   play(document.querySelector("#roles input:checked").value);

@@ -89,6 +89,9 @@ function shownNumber(value) {
 // A probability: as many digits in each row, unless it is tiny.
 function shownShare(value) { return value !== 0 && value < .00005 ? value.toExponential(1) : value.toFixed(4); }
 
+// When something happened, or between which times.
+function between({from_ms, time_ms}) { return isThere(from_ms) ? `between ${shownTime(from_ms)} and ${shownTime(time_ms)}` : shownTime(time_ms); }
+
 function shownTime(time) {
   const date = new Date(time);
   return typeof time === "number" && !isNaN(date) ? date.toISOString().slice(0, 19).replace("T", " ") : "-";

@@ -4,7 +4,7 @@
 const LEVELS = {good: "Well", warning: "Attention", bad: "Trouble", waiting: "Wait"};
 const GUARD = {served: "as predicted", flagged: "flagged", clipped: "clipped", fallback: "fallback", withheld: "withheld", held: "held for a decision", approved: "approved", edited: "edited", refused: "refused", overdue: "not decided in time"};
 const KINDS = {alert: "Alert", resolved: "Over", drift: "Drift", better: "Better", model: "Model", guard: "Guard", command: "Command", worker: "Worker", kafka: "Kafka"};
-const CAUSES = {first: "begun", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
+const CAUSES = {first: "start", unread: "earlier", load: "loaded", reset: "reset", drift: "drift", undone: "gone back", fallback: "fallback", restart: "began anew"};
 const TASKS = {binary: "binary classification", multiclass: "classification", anomaly: "anomaly detection", forecast: "forecasts", recommend: "recommendations"};
 const LOST = {text: "Open the page of another worker; see whether this one still runs, and what its log says.", section: "", own: {domain_expert: "Tell the operator that the worker behind this page is down."}};
 const PARTS = {known: "known", assumed: "assumed", waiting: "estimated, labels may come", expired: "estimated, no label came"};
@@ -57,7 +57,7 @@ const show = {
     state.marks = marks;
     const shown = marks.filter(mark => wanted(mark)).sort((a, b) => b.wall_ms - a.wall_ms).slice(0, 120);
     fill($("happened-list"), shown.length ? shown : [null], mark => mark ? `${mark.kind}${mark.wall_ms}${mark.shard}${mark.text}` : "none", mark => mark
-      ? make("li", {}, make("time", {title: mark.time_ms === null ? "" : `event time ${shownTime(mark.time_ms)}`}, moment(mark.wall_ms)), make("span", {}, make("span", {class: `tag ${mark.severity || (mark.kind === "resolved" ? "good" : "over")}`}, KINDS[mark.kind] ?? mark.kind), mark.text, mark.shard === null || (state.shards ?? []).length < 2 ? "" : make("span", {class: "dim"}, ` (shard ${mark.shard})`)))
+      ? make("li", {}, make("time", {title: mark.time_ms === null ? "" : `event time ${between(mark)}`}, moment(mark.wall_ms)), make("span", {}, make("span", {class: `tag ${mark.severity || (mark.kind === "resolved" ? "good" : "over")}`}, KINDS[mark.kind] ?? mark.kind), mark.text, mark.shard === null || (state.shards ?? []).length < 2 ? "" : make("span", {class: "dim"}, ` (shard ${mark.shard})`)))
       : make("li", {class: "dim"}, "Nothing so far."));
   },
 
@@ -97,7 +97,7 @@ const show = {
   versions(versions) {
     state.versions = versions;
     $("versions-head").replaceChildren(heads("Generation", "What made it", "Since (event time)"));
-    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text, make("div", {class: "meta"}, [(state.shards ?? []).length > 1 ? `shard ${one.shard}` : "", one.learned ? `had learned ${counted(one.learned, "label")} then` : ""].filter(Boolean).join("; "))), make("td", {class: "when"}, `${one.exact ? "" : "before "}${shownTime(one.time_ms)}`)));
+    fill($("versions"), versions, one => `${one.shard} ${one.generation} ${one.wall_ms}`, one => row(one.generation, make("td", {class: "made"}, make("span", {class: `tag ${["fallback", "undone", "restart"].includes(one.cause) ? "warning" : "over"}`}, CAUSES[one.cause] ?? one.cause), one.text, make("div", {class: "meta"}, [(state.shards ?? []).length > 1 ? `shard ${one.shard}` : "", one.learned ? `had learned ${counted(one.learned, "label")} by then` : ""].filter(Boolean).join("; "))), make("td", {class: "when"}, `${one.exact ? "" : "before "}${between(one)}`)));
   },
 
   kpis(kpis) {
@@ -109,7 +109,7 @@ const show = {
     setText($("kpi-title"), `${title(kpi.name)} in ${unit} (${kpi.better} is better)`);
     fill($("kpi-figures"), parts, part => part + JSON.stringify(kpi.total[part]), part => make("div", {class: part}, make("dt", {}, PARTS[part]), make("dd", {}, money(kpi.total[part][1], unit), make("small", {}, counted(kpi.total[part][0], "event")))));
     const bounds = ["target", "limit"].filter(bound => isThere(kpi.bounds[bound])).map(bound => `${bound} ${money(kpi.bounds[bound], unit)}`);
-    setText($("kpi-spans-caption"), `By ${span(kpi.span_ms)} of event time${bounds.length ? `; ${bounds.join(", ")}${kpi.judged ? "" : " of each shard"}` : ""}`);
+    setText($("kpi-spans-caption"), `Per ${span(kpi.span_ms)} of event time${bounds.length ? `; ${bounds.join(", ")}${kpi.judged ? "" : " of each shard"}` : ""}`);
     const cells = one => parts.map(part => number(one[part][0] ? money(one[part][1]) : "-"));  // the title has the unit
     $("kpi-spans-head").replaceChildren(heads("From", ...parts.map(part => `>${BRIEF[part]}`), "Labels"));
     fill($("kpi-spans"), [...kpi.spans].reverse(), one => String(one.start_ms), one => row(shownTime(one.start_ms).slice(0, kpi.span_ms % 86400e3 ? 16 : 10), ...cells(one), !one.ended ? "still to come" : one.waiting[0] ? "judged; some still to come" : "all in"));
@@ -149,20 +149,26 @@ function showWorkers() {
       number(known(isOld() ? null : one.behind)),
       number(known(isOld() ? null : one.events_s)),
       make("td", {class: "n t"}, known(isOld() ? null : one.labels_s)),
-      make("td", {class: "t"}, isThere(one.moved_ms) ? moment(one.moved_ms) : "never"),
+      make("td", {class: one.silent_s ? "silent" : null, title: isThere(one.moved_ms) ? shownTime(one.moved_ms) : null, "data-heard": one.moved_ms}, "never"),
       make("td", {"data-owner": one.number}));
   });
   for (const cell of $("shards-list").querySelectorAll("[data-owner]")) {
     const held = owner.get(Number(cell.dataset.owner));
     setText(cell, held ? names.get(held.name) : workers.first.length && workers.whole ? "none" : "unknown");
   }
-  const old = isOld();
-  fill($("workers-list"), workers.first, one => `${one.name}${old}`, one => make("li", {class: one.gone_ms === null ? "" : "past"},
-    make("span", {class: `tag ${one.gone_ms !== null ? "critical" : old ? "over" : "good"}`}, one.gone_ms !== null ? "gone" : old ? "unknown now" : "at work"),
+  const old = isOld(), heard = one => Math.max(0, ...shards.filter(shard => one.shards.includes(shard.number)).map(shard => shard.moved_ms ?? 0));
+  const silent = one => Math.max(0, ...shards.filter(shard => one.shards.includes(shard.number)).map(shard => shard.silent_s ?? 0));
+  fill($("workers-list"), workers.first.map(one => ({...one, heard: heard(one), silent: silent(one) > 0})), one => `${one.name}${old}`, one => make("li", {class: one.gone_ms === null ? "" : "past"},
+    make("span", {class: `tag ${one.gone_ms !== null ? "critical" : old ? "over" : one.silent ? "warning" : "good"}`}, one.gone_ms !== null ? "gone" : old ? "unknown now" : one.silent ? "silent" : "at work"),
     `${names.get(one.name)} on ${one.host}: `, one.gone_ms !== null ? `gone since ${moment(one.gone_ms)}` : one.shards.length ? `shard${one.shards.length > 1 ? "s" : ""} ${one.shards.join(", ")}` : "a standby, without a shard",
+    one.heard && one.gone_ms === null ? make("span", {}, "; last wrote ", make("span", {"data-heard": one.heard})) : null,
     make("div", {class: "meta"}, one.name)));
+  showHeard();
   if (state.numbers) showFigures();
 }
+
+// How long ago each shard and worker wrote, counting on.
+function showHeard() { for (const node of document.querySelectorAll("[data-heard]")) setText(node, ago(Number(node.dataset.heard))); }
 
 function showFigures() {
   const {numbers} = state;
@@ -183,7 +189,7 @@ function showFigures() {
     delay: labelled && ["Label delay", isThere(delay["0.5"]) ? span(delay["0.5"]) : "no data", delay["0.9"] ? `half are faster; 9 of 10 within ${span(delay["0.9"])}` : ""],
     waiting: labelled && ["Waiting for a label", known(numbers.pending), numbers.early ? `${counted(numbers.early, "label")} wait for an event` : ""],
     model: ["Model generation", generations.join(", ") || "no data", generations.length > 1 ? "shards differ" : ""],
-    held: state.about.holds && ["Held to decide", known(numbers.held), ""],
+    held: state.about.holds && ["Awaiting a decision", known(numbers.held), ""],
     kpi: kpi && [`${title(kpi.name)}, known`, priced(kpi.total.known[1], kpi.unit), `from ${counted(kpi.total.known[0], "label")}`],
     estimate: kpi && [`${title(kpi.name)}, estimated`, priced(waiting[1], kpi.unit), `for ${counted(waiting[0], "event")} without a label yet`],
     time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
