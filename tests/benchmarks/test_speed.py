@@ -20,7 +20,7 @@ from benchmarks.fold import BASE, Costs, Measure, slower
 from benchmarks.model import MODELS
 from driftline.codec import encode
 from driftline.core.fold.step import step
-from driftline.core.model.fast import logistic, named
+from driftline.core.model.fast import leaf, logistic, named
 from driftline.core.model.fast.weighted import arithmetic
 from driftline.core.model.learner import Learner
 
@@ -37,7 +37,8 @@ def _same_as_measured() -> None:
         pytest.skip(
             f"measured with Python {KNOWN['python']}, River {KNOWN['river']}: python -m benchmarks.fold --write"
         )
-    if arithmetic != "compiled" or not (named.is_compiled and logistic.is_compiled and encode.is_compiled):
+    compiled = named.is_compiled and logistic.is_compiled and leaf.is_compiled and encode.is_compiled
+    if arithmetic != "compiled" or not compiled:
         pytest.skip("the compiled arithmetic is missing: install a C compiler and run make dev")
 
 

@@ -130,7 +130,7 @@ class Walk:
         line, named = self._line, self._named
         last = self._steps[-1] if self._steps else self._model
         answer = self._of_values(self._ask(method))
-        if line is None and named is None:
+        if line is None and named is None and (self._quick is None or method == "predict_proba_one"):
             return answer
         if method == "predict_one" and type(last) is linear_model.LinearRegression:
             return line.ask if line is not None else answer

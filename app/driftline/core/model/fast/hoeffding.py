@@ -2,81 +2,129 @@
 
 River asks every leaf for two predictions as it learns, each through four calls a feature and class, and copies a
 dictionary each time. Here the same operations are done on the same tree in the same order, so that every bit is River's
-own. Whatever is not the usual case (a feature that is missing, text, a leaf of another kind, a first value of a class)
-is left to River. Tests hold the trees against River's, digest by digest.
+own: the arithmetic of a leaf in `leaf`, on numbers that are taken out of it where that is compiled. Whatever is not the
+usual case (a feature that is missing on the way, a leaf of another kind, text) is left to River. Tests hold the trees
+against River's, digest by digest.
 
-Source: river 0.26, `tree/hoeffding_tree_classifier.py`, `tree/nodes/htc_nodes.py`, `tree/nodes/leaf.py`,
-`tree/utils.py`, `tree/splitter/gaussian_splitter.py`, `proba/gaussian.py`.
+Source: river 0.26, `tree/hoeffding_tree_classifier.py`.
 """
 
 from __future__ import annotations
 
-from math import exp, inf, isnan, log, tau
 from typing import Any
 
 from river import tree as trees
-from river.tree.nodes.branch import NumericBinaryBranch
 from river.tree.nodes.htc_nodes import LeafNaiveBayesAdaptive
-from river.tree.splitter import GaussianSplitter
-from river.tree.utils import do_naive_bayes_prediction
 
-_HALF_LOG_TAU = 0.5 * log(tau)
+from driftline.core.model.fast import leaf as arithmetic
+from driftline.core.model.fast.leaf import Leaf, plain_learn, says
+
+_ODD_MAX = 100
 
 
 class Hoeffding:
     """A tree as it is asked and taught.
 
     What the leaf of the last features answered is kept: where they are learned next, as when labels do not wait, it is
-    asked once for both. `settle` forgets it, without which no one else may change the tree.
-    """
+    asked once for both. The numbers of leaves are taken out as features come to them. `settle` puts these back and
+    forgets the answer, without which no one else may look at the tree, or change it.
 
-    __slots__ = ("_asked", "_leaf", "_leaf_votes", "_parent", "_tree")
+    A leaf gives up its numbers before what is not compiled; a tree that needs this for more than a tenth of what it
+    learns keeps them.
+    """
 
     def __init__(self, tree: Any) -> None:
         self._tree = tree
+        self._odd = self._learned = 0
+        self._leaves: dict[Any, Leaf] = {}
         self.settle()
 
     def settle(self) -> None:
-        """Forget the last answer."""
+        """Make the tree what it would be by itself."""
+        self._put_back()
+        self._leaves.clear()
         self._asked: Any = None
-        self._leaf: Any = None
-        self._parent: Any = None
-        self._leaf_votes: dict[Any, float] | None = None
+        self._found: tuple[Any, Any] = (None, None)
+        self._votes: dict[Any, float] | None = None
 
     def ask(self, features: Any) -> Any:
         """What `predict_proba_one` says."""
         tree = self._tree
         leaf, parent = _leaf(tree._root, features)
         if leaf is None:
+            self._put_back()
             return tree.predict_proba_one(features)
-        votes = None
         shares = dict.fromkeys(sorted(tree.classes), 0.0)
-        if leaf._nb_correct_weight >= leaf._mc_correct_weight:
-            votes = _votes(features, leaf.stats, leaf.splitters)
-            shares.update(votes)
-        else:
-            shares.update(_shares(leaf.stats))
-        self._asked, self._leaf, self._parent, self._leaf_votes = features, leaf, parent, votes
+        taken, votes = self._leaves.get(leaf) or self._take(leaf), None
+        said = None if taken is None else taken.ask(features)
+        if said is None:
+            self._leave(leaf, taken)
+            said, votes = says(leaf, features)
+        shares.update(said)
+        self._asked, self._found, self._votes = features, (leaf, parent), votes
         return shares
 
     def teach(self, features: Any, label: Any) -> None:
         """What `learn_one` does."""
-        tree = self._tree
+        tree, votes = self._tree, None
         if features is self._asked:
-            leaf, parent, votes = self._leaf, self._parent, self._leaf_votes
+            (leaf, parent), votes = self._found, self._votes
         else:
-            (leaf, parent), votes = _leaf(tree._root, features), None
+            leaf, parent = _leaf(tree._root, features)
         self._asked = None
         if leaf is None:
+            self.settle()
             tree.learn_one(features, label)
             return
         tree.classes.add(label)
         tree._train_weight_seen_by_model += 1.0
-        _teach(leaf, features, label, tree.nominal_attributes, votes)
+        self._learned += 1
+        taken = self._leaves.get(leaf) or self._take(leaf)
+        weight = None if taken is None else taken.learn(features, label, 1.0)
+        if weight is None:
+            self._leave(leaf, taken, odd=taken is not None and taken.knows(label))
+            weight = plain_learn(leaf, features, label, tree.nominal_attributes, votes)
         if tree._growth_allowed:
-            _grow(tree, leaf, parent, features)
+            self._grow(leaf, parent, features, weight)
         if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
+            self.settle()
             tree._estimate_model_size()
+
+    def _grow(self, leaf: Any, parent: Any, features: Any, weight: float) -> None:
+        """Split the leaf if it is time to try."""
+        tree = self._tree
+        if leaf.depth >= tree.max_depth:
+            self._leave(leaf, self._leaves.get(leaf))
+            leaf.deactivate()
+            tree._n_active_leaves -= 1
+            tree._n_inactive_leaves += 1
+        elif weight - leaf._last_split_attempt_at >= tree.grace_period:
+            self._leave(leaf, self._leaves.get(leaf))
+            weight = leaf.total_weight
+            tree._attempt_to_split(leaf, parent, None if parent is None else parent.branch_no(features))
+            leaf.last_split_attempt_at = weight
+
+    def _take(self, leaf: Any) -> Leaf | None:
+        """Take the numbers of a leaf out; None if they cannot be."""
+        if arithmetic.Taken is None or (self._odd > _ODD_MAX and self._odd * 10 > self._learned):
+            return None
+        try:
+            taken = self._leaves[leaf] = arithmetic.Taken(leaf, True)
+        except ValueError:
+            self._odd += bool(leaf.splitters)  # a new leaf has none yet
+            return None
+        return taken
+
+    def _leave(self, leaf: Any, taken: Leaf | None, *, odd: bool = False) -> None:
+        """What is done with the leaf next is done on its own numbers."""
+        if taken is not None:
+            taken.put_back()
+            self._leaves.pop(leaf, None)
+            self._odd += odd
+
+    def _put_back(self) -> None:
+        for taken in self._leaves.values():
+            taken.put_back()
 
 
 def hoeffding(model: Any) -> Hoeffding | None:
@@ -84,106 +132,8 @@ def hoeffding(model: Any) -> Hoeffding | None:
     return Hoeffding(model) if type(model) is trees.HoeffdingTreeClassifier else None
 
 
-def _leaf(node: Any, features: Any) -> tuple[Any, Any]:
+def _leaf(root: Any, features: Any) -> tuple[Any, Any]:
     """The leaf that features lead to, and the branch above it; no leaf where River must see for itself."""
-    parent = None
-    while type(node) is NumericBinaryBranch:
-        value = features.get(node.feature)
-        if value is None:
-            return None, None
-        parent = node
-        node = node.children[0 if value <= node.threshold else 1]
+    node, parent = arithmetic.way(root, features)
     usual = type(node) is LeafNaiveBayesAdaptive and node.splitters is not None
     return (node, parent) if usual else (None, None)
-
-
-def _shares(stats: Any) -> dict[Any, float]:
-    """Of each class that a leaf saw, as `normalize_values_in_dict` says it."""
-    total = sum(stats.values())
-    if total == 0 or isnan(total):
-        return dict(stats)
-    scale = 1 / total
-    return {name: weight * scale for name, weight in stats.items()}
-
-
-def _votes(features: Any, stats: Any, splitters: Any) -> dict[Any, float]:
-    """Of each class, by naive Bayes, as `do_naive_bayes_prediction` says it."""
-    total = sum(stats.values())
-    if not stats or total == 0:
-        return {}
-    known = []
-    for name, splitter in splitters.items():
-        if type(splitter) is not GaussianSplitter:
-            return do_naive_bayes_prediction(features, stats, splitters)  # type: ignore[no-any-return]  # untyped
-        if name in features:
-            known.append((features[name], splitter._att_dist_per_class))
-    votes = {}
-    for label, weight in stats.items():
-        if not weight > 0:
-            votes[label] = 0.0
-            continue
-        vote = log(weight / total)
-        for value, distributions in known:
-            distribution = distributions.get(label)
-            if distribution is None:
-                continue
-            spread = distribution._var
-            mean = spread.mean
-            freedom = mean.n - spread.ddof
-            if freedom > 0 and (variance := spread._S / freedom) > 0.0:
-                density = (value - mean._mean) ** 2 / (-2.0 * variance) - _HALF_LOG_TAU - 0.5 * log(variance)
-                if density > -inf:
-                    vote += density
-        votes[label] = vote
-    most = max(votes.values())
-    scale = most + log(sum([exp(vote - most) for vote in votes.values()]))
-    return {label: exp(vote - scale) for label, vote in votes.items()}
-
-
-def _teach(leaf: Any, features: Any, label: Any, nominal: Any, votes: dict[Any, float] | None) -> None:
-    """What `LeafNaiveBayesAdaptive.learn_one` does with a weight of 1.
-
-    Args:
-        votes: of the features, where they are known.
-    """
-    stats, splitters = leaf.stats, leaf.splitters
-    if not stats or _first_of_most(_shares(stats)) == label:
-        leaf._mc_correct_weight += 1.0
-    if votes is None:
-        votes = _votes(features, stats, splitters)
-    if votes and _first_of_most(votes) == label:
-        leaf._nb_correct_weight += 1.0
-    stats[label] = stats[label] + 1.0 if label in stats else 1.0
-    for name, value in features.items():
-        splitter = splitters.get(name)
-        distribution = splitter._att_dist_per_class.get(label) if type(splitter) is GaussianSplitter else None
-        if distribution is None or value is None:
-            leaf.update_splitters({name: value}, label, 1.0, nominal)
-            continue
-        if value < splitter._min_per_class[label]:
-            splitter._min_per_class[label] = value
-        if value > splitter._max_per_class[label]:
-            splitter._max_per_class[label] = value
-        spread = distribution._var
-        mean = spread.mean
-        before = mean._mean
-        mean.n = count = mean.n + 1.0
-        mean._mean = after = before + (1.0 / count) * (value - before)
-        spread._S += (value - before) * (value - after)
-
-
-def _first_of_most(shares: dict[Any, float]) -> Any:
-    return max(shares, key=shares.__getitem__)
-
-
-def _grow(tree: Any, leaf: Any, parent: Any, features: Any) -> None:
-    """Split the leaf if it is time to try."""
-    if leaf.depth >= tree.max_depth:
-        leaf.deactivate()
-        tree._n_active_leaves -= 1
-        tree._n_inactive_leaves += 1
-        return
-    weight = leaf.total_weight
-    if weight - leaf.last_split_attempt_at >= tree.grace_period:
-        tree._attempt_to_split(leaf, parent, None if parent is None else parent.branch_no(features))
-        leaf.last_split_attempt_at = weight
