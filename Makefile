@@ -57,7 +57,8 @@ $(VENV)/.created:
 	@touch $@
 
 # What was compiled from another source must not stay where compiling fails.
-COMPILED := $(addprefix app/driftline/,codec/_usual core/guard/_familiar core/model/fast/_leaf core/model/fast/_weighted)
+COMPILED := $(addprefix app/driftline/,codec/_usual core/guard/_familiar core/guard/_passing core/model/fast/_leaf \
+  core/model/fast/_weighted)
 UNBUILD := rm -rf build/lib* build/temp* $(COMPILED:=.c) $(COMPILED:=.*.so)
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(COMPILED:=.pyx)

@@ -85,7 +85,7 @@ class Measure:
 
     def round(self) -> Costs:
         """One more round; the costs so far."""
-        with _undisturbed():
+        with undisturbed():
             running = {name: run() for name, run in self._runs.items()}
             for place in range(len(self._least["fold"])):
                 for name, run in running.items():
@@ -177,7 +177,7 @@ def _check(model: Model, pairs: int, scored: int, learned: int) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from driftline.core.error import InvariantError
 from driftline.core.guard.base import Case
-from driftline.core.guard.kept import BLOCK, CLEAN, Kept, Series
+from driftline.core.guard.kept import CLEAN, Kept
+from driftline.core.guard.passing import Limits, Passing
 from driftline.core.guard.rungs import Rungs
 from driftline.core.history.history import key_of
 from driftline.core.output import Guard, Instead, Predicted, Prediction, Trip
@@ -95,16 +96,15 @@ class Ladder:
         names = [limit.name for limit in rungs.limits]
         self._steps, self.knows = "step" in names, "unfamiliar" in names
         self._share = rungs.share
-        self._yes_from = 0.0 if rungs.share is None else rungs.share.threshold
         self._latest = 0 if guard.distribution is None else guard.distribution.latest
         self.compares = self._latest > 0
-        self._window_ms = guard.share.window_ms if guard.share is not None else 0
         self._key_now: bytes | None = None
-        self._series_now: Series | None = None
         self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
         self._several = task.classes and not task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
+        window_ms = 0 if guard.share is None else guard.share.window_ms
+        self._passing = Passing(Limits(rungs.limits, window_ms, plain=not (self._season_ms or self._latest)))
 
     def passes(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> bool:
         """Whether what the model predicted passes every rung, as nearly always; then it is remembered. Else `judge`
@@ -114,20 +114,20 @@ class Ladder:
             event: with its computed features.
             learned: how many labels the model has learned.
         """
-        value = prediction.value
-        self._begin(kept, event, prediction, learned)
+        key = self._key_of(kept, event) if self._remembers else None
+        self._key_now = key
+        time_ms = event.order_ms if event.time_ahead else event.time_ms
+        if self._passing.take(kept, key, event.features, prediction.value, learned, time_ms):
+            return True
+        self._see(kept, event, prediction, learned, key, time_ms)
         case = self._case
         for beyond in self._beyond:
             if beyond(case) is not None:
                 return False
         if kept.clean < CLEAN:
             kept.clean += 1
-        if value is not None and (key := self._key_now) is not None:
-            found = self._series_now
-            if found is None or self._season_ms or len(kept.series) > 1:
-                kept.accept(key, value, self._now_ms, self._season_ms, self._keys_max)
-            else:  # the only series there is: `accept`, without a call
-                found[0] = value
+        if key is not None and prediction.value is not None:
+            kept.accept(key, prediction.value, time_ms, self._season_ms, self._keys_max)
         if self._latest and (said := self._said(prediction)) is not None:
             kept.outputs.accept(said, classes=self._several)
         return True
@@ -140,27 +140,27 @@ class Ladder:
         return None if isinstance(label, float) and not isfinite(label) else label
 
     def _begin(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> None:
-        """One more prediction: count it, and find what the rungs see of it."""
-        value = prediction.value
-        key: bytes | None = None
-        if self._remembers:
-            key = self._key(kept, event) if self._places else b""
-        self._key_now = key
-        self._now_ms = time_ms = event.order_ms if event.time_ahead else event.time_ms
-        if kept.filled < BLOCK:  # `predicted`, without a call
-            kept.filled += 1
-        else:
-            kept.predicted()
-        case = self._case
-        case.value, case.learned = value, learned
-        self._series_now = found = None if key is None else kept.series.get(key)
+        """One more prediction that is not to be served as it is, whatever the rungs say."""
+        self._key_now = key = self._key_of(kept, event) if self._remembers else None
+        time_ms = event.order_ms if event.time_ahead else event.time_ms
+        self._passing.count(kept, prediction.value, time_ms)
+        self._see(kept, event, prediction, learned, key, time_ms)
+
+    def _see(
+        self, kept: Kept, event: Event, prediction: Prediction, learned: int, key: bytes | None, time_ms: int
+    ) -> None:
+        """Find what the rungs see of a prediction that was counted."""
+        self._now_ms, case = time_ms, self._case
+        case.value, case.learned = prediction.value, learned
         if self._steps:
+            found = None if key is None else kept.series.get(key)
             case.near = () if found is None else (found[0], found[1])  # what was accepted, and its last label
         if self.knows:
             case.features, case.known = event.features, kept.known
+        if self._share is not None:
+            events, yes = kept.crowd_all
+            case.crowd = yes, events
         case.distance = 0.0
-        if value is not None and self._share is not None:
-            case.crowd = kept.crowd(value >= self._yes_from, time_ms, self._window_ms)
         if self._latest and (said := self._said(prediction)) is not None:
             case.distance = kept.outputs.take(said, self._latest)
 
@@ -251,8 +251,10 @@ class Ladder:
             return None
         return self._of(number)
 
-    def _key(self, kept: Kept, event: Event) -> bytes | None:
-        """Of the series of an event, where fields tell series apart."""
+    def _key_of(self, kept: Kept, event: Event) -> bytes | None:
+        """Of the series of an event."""
+        if not self._places:
+            return b""
         key = key_of(self._places, event.features, event.context)
         if key is None:
             kept.keyless += 1
