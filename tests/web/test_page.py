@@ -27,7 +27,7 @@ HOLES = """
 (() => {
   const cards = [...$('cards').children].filter(one => !one.hidden).map(one => one.getBoundingClientRect());
   const whole = $('cards').getBoundingClientRect(), found = [];
-  for (const y of new Set(cards.map(one => one.top + 5)))
+  for (const y of new Set(cards.map(one => one.top + 30)))
     for (let x = whole.left + 20; x < whole.right; x += 40)
       if (!cards.some(one => one.left - 12 <= x && x <= one.right + 12 && one.top - 20 <= y && y <= one.bottom + 20))
         found.push([x, y]);

@@ -221,3 +221,17 @@ def test_events_without_labels_are_worth_a_word() -> None:
         there.take_entry(0, NOW_MS + second * 1_000, note(counts={"scored": 100 * second}, labels=labels))
     found = look(there, now_ms=NOW_MS + 90_000)
     assert [(one.text, one.since_ms) for one in found.also] == [("Events arrive, but no labels.", NOW_MS + 20_000)]
+
+
+def test_what_the_guard_did_is_counted_since_the_alert_began() -> None:
+    """Its marks are by half minutes: the last one alone would say that 4 predictions of 468 were held."""
+    there = board(guard={"tripped": {"range hold": 10}})
+    there.take_alert(0, NOW_MS, alert(kind="guard"))
+    for at_ms, count in ((0, 400), (1_000, 474), (60_000, 478)):
+        made = note(guard={"tripped": {"range hold": count}}, episodes=["cards-0-loss-e7"])
+        there.take_entry(0, NOW_MS + at_ms, made)
+    assert [mark.count for mark in there.marks if mark.kind == "guard"] == [464, 4]
+    assert look(there).done[0] == "The guard acted on 468 predictions: 468 held (out of range)."
+    there.take_alert(0, NOW_MS + 70_000, alert(kind="guard", state="resolved", update=2))
+    there.take_alert(0, NOW_MS + 200_000, alert("cards-0-later"))
+    assert not [text for text in look(there).done if "guard" in text], "before that"

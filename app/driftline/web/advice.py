@@ -101,9 +101,9 @@ def _models(board: Board, since_ms: int) -> Iterator[str]:
 
 
 def _guard(board: Board, since_ms: int) -> Iterator[str]:
-    latest = {mark.shard: mark for mark in board.marks if mark.kind == "guard" and mark.wall_ms >= since_ms}
-    for shard, mark in sorted(latest.items(), key=lambda one: one[0] or 0):
-        yield f"{f'Shard {shard}: ' * (len(board.shards) > 1)}{mark.text}."
+    for shard in board.shards:
+        if text := board.trips_since(shard, since_ms):
+            yield f"{f'Shard {shard}: ' * (len(board.shards) > 1)}{text}."
 
 
 def _learning(board: Board) -> Iterator[str]:

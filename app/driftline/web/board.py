@@ -145,6 +145,7 @@ class Board:
         self._tripped: dict[
             int, tuple[Mark, Guard | None]
         ] = {}  # by shard: the guard's last mark, its counts before it
+        self._trips: dict[int, deque[tuple[int, Guard | None]]] = {}  # by shard: when marks began, the counts before
 
     def begin(self, shards: int) -> None:
         """A pipeline of so many shards."""
@@ -248,8 +249,19 @@ class Board:
             before = last[1]
         count, text = trips_between(before, new.guard)
         mark = Mark("guard", text, wall_ms, new.watermark_ms, number, count=min(count, NUMBER_MAX))
+        if before is old.guard:
+            self._trips.setdefault(number, deque(maxlen=MARKS_MAX)).append((wall_ms, before))
         self._tripped[number] = mark, before
         self.marks.append(mark)
+
+    def trips_since(self, number: int, since_ms: int) -> str:
+        """What a shard's guard did since then, in words; empty where it did nothing."""
+        note = self.shards[number].note
+        began = [counts for wall_ms, counts in self._trips.get(number, ()) if wall_ms >= since_ms]
+        if note is None or not began:
+            return ""
+        count, text = trips_between(began[0], note.guard)
+        return text if count else ""
 
     def _take_command(self, command: Command) -> None:
         key = (command.command[:NAME_MAX], command.by[:NAME_MAX], command.time_ms)

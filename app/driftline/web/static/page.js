@@ -4,7 +4,7 @@
 const ORDER = {
   everyone: ["metric", "episodes", "kpi", "reviews", "happened", "models", "labels", "scores", "workers"],
   operations: ["workers", "episodes", "labels", "happened", "reviews", "models", "scores", "metric"],
-  data_science: ["metric", "models", "labels", "episodes", "happened", "kpi", "scores", "reviews"],
+  data_science: ["metric", "models", "labels", "kpi", "episodes", "happened", "scores", "reviews"],
   domain_expert: ["kpi", "reviews", "metric", "episodes", "scores", "happened"],
 };
 const NEEDED = {reviews: "holds", kpi: "priced"};  // sections that some pipelines have

@@ -67,7 +67,7 @@ const show = {
     const others = episodes.first.filter(one => isOpen(one) && !ours.includes(one)).length;
     setText($("episodes-count"), `${episodes.open} open${others ? `, ${others} for others` : ""}`);
     const shown = [...episodes.unread.map(name => ({unread: name})), ...ours];
-    fill($("episodes-list"), shown.length ? shown : [null], one => one ? one.episode ?? one.unread : `none ${others}`, one => !one ? make("li", {class: "dim"}, others ? "No alert for this view; Everyone has the others." : "No alert so far.")
+    fill($("episodes-list"), shown.length ? shown : [null], one => one ? one.episode ?? one.unread : `none ${others}`, one => !one ? make("li", {class: "dim"}, others ? "No alert for this role. The view for everyone has the others." : "No alert so far.")
       : one.unread ? make("li", {}, make("span", {class: "tag warning"}, "open"), `${one.unread}: opened before what this page has read.`, ...actionsOf(one.unread))
       : episode(one));
   },
@@ -87,6 +87,7 @@ const show = {
       make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => trip.why).join(", ")})` : ""),
       make("td", {class: "t"}, shownTime(one.time_ms)),
       make("td", {}, make("button", {type: "button", "aria-label": `Explain the score of ${one.event_id}`, onclick: () => explain(one)}, "Explain"))));
+    setText($("score-head"), scores.some(one => isThere(one.probability)) ? "Probability" : "Prediction");
     if (!scores.length) $("scores-list").replaceChildren(make("tr", {}, make("td", {colspan: 5, class: "dim"}, "No data: no score was read yet.")));
   },
 
@@ -195,6 +196,7 @@ function showFigures() {
     time: ["Event time", numbers.watermark_ms === null ? "no data" : clock(numbers.watermark_ms), numbers.watermark_ms === null ? "" : shownTime(numbers.watermark_ms).slice(0, 10)],
   };
   const figures = FIGURES[state.role ?? "everyone"].map(name => every[name]).filter(Boolean);
+  $("figures").dataset.count = figures.length;
   fill($("figures"), figures, one => one[0], ([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...[value].flat().map((part, at) => at ? make("span", {class: "unit"}, ` ${part}`) : part), more ? make("small", {}, more) : null)));
   tick();
 }
