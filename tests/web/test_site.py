@@ -118,14 +118,20 @@ async def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert (await client.get(path)).status in (404, 405)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:6066", "127.0.0.1.evil.example", "[::2]:6066", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:6066", "127.0.0.1.evil.example", "[::2]:6066", ""),
+        *("[::1].evil.example", "127.0.0.1:80@evil.example", "127.0.0.1:evil", "[localhost"),
+    ],
+)
 @pytest.mark.parametrize("path", ["/", "/api/state", "/api/stream"])
 async def test_another_name_for_this_machine_is_refused(client: Client, path: str, host: str) -> None:
     """A page of another origin whose name leads here could read it otherwise."""
     assert (await client.get(path, headers={"Host": host})).status == 403
 
 
-@pytest.mark.parametrize("host", ["localhost:6066", "127.0.0.1", "[::1]:6066"])
+@pytest.mark.parametrize("host", ["localhost:6066", "LOCALHOST", "127.0.0.1", "[::1]:6066"])
 async def test_this_machine_is_not(client: Client, host: str) -> None:
     assert (await client.get("/", headers={"Host": host})).status == 200
 

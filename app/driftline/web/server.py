@@ -58,6 +58,12 @@ def close_silent(connection: web.RequestHandler) -> None:
 
 
 class Runner(web.AppRunner):
+    """Takes bodies as they come: no page of ours is sent a compressed one, and aiohttp expands it, up to a thousand
+    times as large, whoever sent it and whether or not anything reads it."""
+
+    def __init__(self, app: web.Application, **kwargs: Any) -> None:
+        super().__init__(app, auto_decompress=False, **kwargs)
+
     async def _make_server(self) -> web.Server:
         return cast("web.Server", Bounded(await super()._make_server()))
 
