@@ -20,6 +20,7 @@ from river.tree import hoeffding_tree
 from driftline.core.digest import DigestError, size_of
 from driftline.core.error import ExpressionError, UnseededError
 from driftline.core.notation import FACTORY
+from driftline.core.river import accent  # noqa: F401 - puts ours in River's place
 from driftline.core.river.ahead import Direct, PerSeries, keeps_series
 from driftline.core.river.calibration import CALIBRATION_METRICS
 from driftline.core.river.curve import OWN_METRICS
