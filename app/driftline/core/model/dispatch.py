@@ -21,6 +21,7 @@ from driftline.core.model.fast.kernel import Scaling, descend, link, says, scali
 from driftline.core.model.fast.named_linear import NamedLinear, named_linear
 from driftline.core.model.fast.plan import Plan, pipelines_in, plan_of, unsupervised
 from driftline.core.model.fast.scaled_linear import Line, OwnWay, terms_of
+from driftline.core.model.fast.words import transform_of
 from driftline.core.record import FeatureValue
 
 _READERS = (
@@ -231,7 +232,7 @@ class Walk:
         """What comes before the estimator, and after the plan; None if nothing does."""
         return _one_after_the_other(
             [
-                self._scalings[place].transform if place in self._scalings else step.transform_one
+                self._scalings[place].transform if place in self._scalings else transform_of(step)
                 for place, step in self._unplanned()
             ]
         )
@@ -269,7 +270,7 @@ def _one_after_the_other(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any
 
 
 def _learn_and_transform(step: Any) -> Callable[[Any], Any]:
-    learn_one, transform_one = step.learn_one, step.transform_one
+    learn_one, transform_one = step.learn_one, transform_of(step)
 
     def advance(features: Any) -> Any:
         learn_one(features)

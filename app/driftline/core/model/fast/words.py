@@ -1,0 +1,70 @@
+"""`BagOfWords`: a text's words in one search, and counted in one call.
+
+River yields word by word from a generator. Here the same pattern finds the same words in the same order. Whatever is
+not the usual case (a tokenizer of one's own, a pattern with groups, no named feature) is left to River.
+
+Source: river 0.26, `feature_extraction/vectorize.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import _count_elements  # type: ignore[attr-defined]  # what `Counter` calls
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from river import feature_extraction
+from river.feature_extraction.vectorize import tokenize_using_regex_pattern
+
+Transform: TypeAlias = Callable[[Any], Any]
+
+_CHARACTERS_MAX = 200_000  # of the texts whose words are kept
+
+
+def transform_of(step: Any) -> Transform:
+    """What does the same as `step.transform_one`."""
+    if type(step) is not feature_extraction.BagOfWords or step.on is None:
+        return step.transform_one  # type: ignore[no-any-return]  # River is untyped
+    steps = [_found_at_once(one) for one in step.processing_steps]
+
+    def count(features: Any) -> dict[Any, int]:
+        words, counts = features, dict[Any, int]()
+        for one in steps:
+            words = one(words)
+        _count_elements(counts, words)
+        return counts
+
+    return count
+
+
+def _found_at_once(step: Any) -> Transform:
+    if not isinstance(step, partial) or step.func is not tokenize_using_regex_pattern or step.args:
+        return step  # type: ignore[no-any-return]  # as above
+    pattern = re.compile(step.keywords["pattern"])
+    return step if pattern.groups else pattern.findall
+
+
+class Kept:
+    """What was made of texts that wait to be learned, as far as there is room; each is given out once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, dict[Any, Any]] = {}
+        self._size = 0
+
+    def add(self, text: str, made: dict[Any, Any]) -> None:
+        kept, size = self._made, len(text)
+        if text in kept or size > _CHARACTERS_MAX:
+            return
+        kept[text] = made
+        self._size += size
+        while self._size > _CHARACTERS_MAX:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            self._size -= len(oldest)
+
+    def take(self, text: str) -> dict[Any, Any] | None:
+        made = self._made.pop(text, None)
+        if made is not None:
+            self._size -= len(text)
+        return made
