@@ -140,10 +140,13 @@ async def test_what_topics_say_is_text(feed: StillFeed) -> None:
 async def test_nothing_is_wider_than_the_screen(feed: StillFeed, width: int) -> None:
     feed.board.take_alert(0, NOW_MS, alert("cards-0-" + "x" * 300, sentence="y" * 500))
     feed.board.take_score(Score("e-0-7-0", "z" * 200, NOW_MS, "served"))
+    feed.board.take_members([("worker-" + "w" * 80, "10.0.0.1", (0,))], NOW_MS)
     async with served(feed) as (url, _), browser() as page:
         await page.show(url, width, 900, dark=width == 390)
         await page.until(f"{text_of('episodes-list')}.includes('yyy')")
         assert await page.value("document.documentElement.scrollWidth") <= width
+        cut = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth)"
+        assert not await page.value(f"{cut}.map(one => one.ariaLabel + (one.scrollWidth - one.clientWidth))")
 
 
 @pytest.mark.parametrize("width", [1366, 1800, 2560])
@@ -289,3 +292,21 @@ async def test_a_silent_shard_is_named_and_so_is_what_no_one_can_date(feed: Stil
         assert "silent" in await page.value(text_of("workers-list"))
         assert await page.value("document.querySelectorAll('#shards-list .silent').length") == 1
         assert not page.complaints
+
+
+async def test_each_kind_of_mark_has_a_flag_where_several_lie_close(feed: StillFeed) -> None:
+    """Three alerts of one moment left no room for the drift and the change of the model that they are about."""
+    there = feed.board
+    for number in range(3):
+        there.take_alert(0, NOW_MS, alert(f"cards-0-{number}", opened_ms=NOW_MS + number * 1_000))
+    changed = note(version="2.0", watermark_ms=NOW_MS + 3_000_000, drifts={"loss drift rise": 1})
+    there.take_entry(0, NOW_MS, changed)
+    there.take_alert(0, NOW_MS, alert("cards-0-changed", kind="model_change", opened_ms=NOW_MS + 3_000_000))
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until("charts.metric.plot !== null && time.marks.length === 6")
+        flags = await page.value(
+            "flagsOf(charts.metric.placed(charts.metric.plot).map(one => ({...one, at: 100})), 15, 1)"
+            ".map(one => [one.mark.kind, one.line])"
+        )
+        assert flags == [["alert", 0], ["model", 1], ["drift", 2]]

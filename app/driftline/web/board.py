@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from driftline.web.backlog import Backlog, First
-from driftline.web.change import Version, first_version, marks_of, next_version, trips_between, version_mark
+from driftline.web.change import Version, first_version, from_ms_of, marks_of, next_version, trips_between, version_mark
 from driftline.web.curve import MARKS_MAX, POINTS_MAX, POINTS_MIN, Curve, Mark, Point, point_of
 from driftline.web.record import ID_MAX, NAME_MAX, NUMBER_MAX, Alert, Command, Guard, Note, Review, Score, cut
 
@@ -30,7 +30,8 @@ TRIPS_TOGETHER_MS = 30_000
 HELD = "held"
 CRITICAL = "critical"
 ONCE = "model_change"  # kind of what is reported once, as resolved: nothing got better with it
-DRIFTS = ("concept_drift", "data_drift", "score_drift")  # kinds of alerts that date a drift
+DATING = {"drift": ("concept_drift", "data_drift", "score_drift"), "model": (ONCE,), "guard": ("guard",)}
+"""Kinds of alerts that date a mark, by its kind."""
 
 
 @dataclass(slots=True)
@@ -213,9 +214,9 @@ class Board:
             self.versions.append(version)
             self.marks.append(version_mark(version, old))
         self.marks.extend(marks_of(shard.number, old, new, wall_ms))
-        self._date(shard.number)
         if trips_between(old.guard, new.guard)[0]:
             self._trip(shard.number, old, new, wall_ms)
+        self._date(shard.number)
 
     def _date(self, number: int) -> None:
         """Date what happened between two notes by the alert about it.
@@ -224,31 +225,33 @@ class Board:
         """
         for at, mark in enumerate(self.marks):
             if mark.shard == number and mark.from_ms is not None:
-                time_ms = self._alerted(number, mark.from_ms, mark.time_ms, model=mark.kind == "model")
+                time_ms = self._alerted(number, mark.from_ms, mark.time_ms, DATING.get(mark.kind, ()))
                 if time_ms is not None:
-                    self.marks[at] = replace(mark, time_ms=time_ms, from_ms=None)
+                    dated = self.marks[at] = replace(mark, time_ms=time_ms, from_ms=None)
+                    if (trip := self._tripped.get(number)) is not None and trip[0] is mark:
+                        self._tripped[number] = dated, trip[1]
         for at, version in enumerate(self.versions):
             if version.shard == number and version.from_ms is not None:
-                time_ms = self._alerted(number, version.from_ms, version.time_ms, model=True)
+                time_ms = self._alerted(number, version.from_ms, version.time_ms, DATING["model"])
                 if time_ms is not None:
                     self.versions[at] = replace(version, time_ms=time_ms, from_ms=None)
 
-    def _alerted(self, number: int, from_ms: int, to_ms: int | None, *, model: bool) -> int | None:
-        """The one time within these at which an alert of that sort was opened on a shard."""
-        kinds = (ONCE,) if model else DRIFTS
+    def _alerted(self, number: int, from_ms: int, to_ms: int | None, kinds: Sequence[str]) -> int | None:
+        """The one time within these at which alerts of these kinds were opened on a shard."""
         there = (one.alert for one in self.episodes.values() if one.shard == number and one.alert.kind in kinds)
         times = {one.opened_ms for one in there if from_ms <= one.opened_ms <= (to_ms or from_ms)}
         return times.pop() if len(times) == 1 else None
 
     def _trip(self, number: int, old: Note, new: Note, wall_ms: int) -> None:
         """Mark trips of the guard; those that follow each other soon are one mark."""
-        before = old.guard
+        before, began = old.guard, None
         last = self._tripped.get(number)
         if last is not None and wall_ms - last[0].wall_ms < TRIPS_TOGETHER_MS and last[0] in self.marks:
             self.marks.remove(last[0])
-            before = last[1]
+            before, began = last[1], (last[0].time_ms, last[0].from_ms)
         count, text = trips_between(before, new.guard)
-        mark = Mark("guard", text, wall_ms, new.watermark_ms, number, count=min(count, NUMBER_MAX))
+        place = began if began is not None else (new.watermark_ms, from_ms_of(old, new))
+        mark = Mark("guard", text, wall_ms, place[0], number, count=min(count, NUMBER_MAX), from_ms=place[1])
         if before is old.guard:
             self._trips.setdefault(number, deque(maxlen=MARKS_MAX)).append((wall_ms, before))
         self._tripped[number] = mark, before

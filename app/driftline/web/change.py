@@ -69,7 +69,7 @@ def next_version(shard: int, old: Note, new: Note, wall_ms: int) -> Version | No
     if generation == before or not before:
         return None
     cause, text = _made_by(old, new, int(generation or 0) - int(before) if _numbers(generation, before) else 1)
-    return Version(shard, generation, cause, text, new.known, wall_ms, new.watermark_ms, from_ms=_from_ms(old, new))
+    return Version(shard, generation, cause, text, new.known, wall_ms, new.watermark_ms, from_ms=from_ms_of(old, new))
 
 
 def _made_by(old: Note, new: Note, generations: int) -> tuple[str, str]:
@@ -104,10 +104,10 @@ def marks_of(shard: int, old: Note, new: Note, wall_ms: int) -> Iterator[Mark]:
         if names:
             text = ", ".join(_moved(name) for name in names[:NAMES_SHOWN])
             text = f"{text[:1].upper()}{text[1:]}"
-            yield Mark(kind, text, wall_ms, new.watermark_ms, shard, from_ms=_from_ms(old, new))
+            yield Mark(kind, text, wall_ms, new.watermark_ms, shard, from_ms=from_ms_of(old, new))
     if new.frozen != old.frozen:
         text = "Learning was frozen" if new.frozen else "Learning goes on"
-        yield Mark("model", text, wall_ms, new.watermark_ms, shard, from_ms=_from_ms(old, new))
+        yield Mark("model", text, wall_ms, new.watermark_ms, shard, from_ms=from_ms_of(old, new))
 
 
 def version_mark(version: Version, before: Note) -> Mark:
@@ -118,7 +118,7 @@ def version_mark(version: Version, before: Note) -> Mark:
     return Mark("model", text, version.wall_ms, version.time_ms, version.shard, from_ms=version.from_ms)
 
 
-def _from_ms(old: Note, new: Note) -> int | None:
+def from_ms_of(old: Note, new: Note) -> int | None:
     """Since when what differs may have happened; None where the notes are so close that it makes no difference."""
     if old.watermark_ms is None or new.watermark_ms is None or new.watermark_ms - old.watermark_ms <= EXACT_MS:
         return None

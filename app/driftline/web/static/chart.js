@@ -5,7 +5,7 @@ const MARKS = {alert: "Alert", drift: "Drift", model: "Model change", guard: "Gu
 const LETTERS = {alert: "A", drift: "D", model: "M", guard: "G", resolved: "R"};
 const POINTS_MAX = 8000;
 const FLAG = 15;  // side of a mark's flag
-const ROWS = 3;  // of flags: more that lie close have a line only
+const ROWS = 4;  // of flags, one for each kind that stands above the curve
 const time = {points: [], names: new Set(), marks: [], range: "all"};  // what all curves share; a point is [shard, time, wall, {window}, {total}, {more}]
 
 function takePoints(packed, anew) {
@@ -134,7 +134,7 @@ class TimeChart {
     for (const {mark, at} of this.placed(plot)) {
       if (isThere(mark.from_ms)) {  // at some time in between
         const from = Math.max(plot.bbox.left, plot.valToPos(mark.from_ms, "x", true));
-        context.globalAlpha = .15;
+        context.globalAlpha = .1;
         context.fillStyle = this.colors[mark.kind];
         context.fillRect(from, top, at - from, height);
         context.globalAlpha = .75;
@@ -152,17 +152,11 @@ class TimeChart {
 
   drawFlags(plot) {
     const {top, height} = plot.bbox, ratio = devicePixelRatio, context = plot.ctx, side = FLAG * ratio;
-    const ends = {};  // by row, where the last flag ends
     context.save();
     context.font = `bold ${11 * ratio}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const {mark, at} of this.placed(plot)) {
-      const low = mark.kind === "guard";
-      let line = 0;
-      while (line < ROWS && at - side / 2 < (ends[`${low}${line}`] ?? -1)) line += 1;
-      if (line === ROWS) continue;
-      ends[`${low}${line}`] = at + side / 2 + ratio;
+    for (const {mark, at, line, low} of flagsOf(this.placed(plot), side, ratio)) {
       const y = low ? top + height - 12 * ratio - side * (line + 1) : top - side + line * (side + ratio);
       context.fillStyle = this.colors[mark.kind];
       context.fillRect(at - side / 2, y, side, side);
@@ -210,17 +204,31 @@ class TimeChart {
       const valued = Math.max(...this.lines.map((line, place) => table[place + 1].findLastIndex(value => value !== null)));
       this.readout.textContent = `${shownTime(times[valued] ?? last)}  ${this.name} ${latest.join(", ")}`;
     }
+    const spans = new Set(time.marks.filter(mark => isThere(mark.from_ms) && mark.time_ms >= first).map(mark => mark.kind));
     const curves = this.lines.length > 1 || this.lines.some(line => line.dash) ? this.lines.map(line => {
       const part = make("i", {class: `line${line.dash ? " dashed" : ""}`});
       part.style.borderTopColor = this.paint(line);
       return make("li", {}, part, line.label);
     }) : [];
-    this.legend.replaceChildren(...curves, ...kinds.map(kind => make("li", {}, make("i", {class: kind}, LETTERS[kind]), `${MARKS[kind]} (${counts[kind]})`)));
+    this.legend.replaceChildren(...curves, ...kinds.map(kind => make("li", {}, make("i", {class: kind}, LETTERS[kind]), `${MARKS[kind]} (${counts[kind]})${spans.has(kind) ? ", within the shaded span" : ""}`)));
   }
 
   size() { return {width: Math.max(this.holder.clientWidth, 200), height: this.holder.clientHeight || 280}; }
 
   resize() { this.plot?.setSize(this.size()); }
+}
+
+// The marks that get a flag, each with its row: of those of a kind that lie close, the first; the others have a line only.
+function flagsOf(placed, side, gap) {
+  const ends = {};  // by kind and by row, where the last flag ends
+  return placed.flatMap(({mark, at}) => {
+    const low = mark.kind === "guard", free = name => at - side / 2 >= (ends[name] ?? -1);
+    if (!free(mark.kind)) return [];
+    const line = [...Array(ROWS).keys()].find(number => free(`${low}${number}`));
+    if (line === undefined) return [];
+    ends[mark.kind] = ends[`${low}${line}`] = at + side / 2 + gap;
+    return [{mark, at, line, low}];
+  });
 }
 
 function axisTimes(plot, ticks) {

@@ -24,7 +24,7 @@ function draw() {
   const load = Object.keys(LOAD).filter(one => points.some(point => one in point[5]));
   options($("labels-name"), load, one => LOAD[one][0]);
   const shown = LOAD[$("labels-name").value];
-  labels.draw(shown ? shown[0] : "", linesByShard(point => point[5][$("labels-name").value]), shown?.[1], {bounds: shown?.[2]});
+  labels.draw(shown ? shown[0] : "", linesByShard(point => point[5][$("labels-name").value]), shown?.[1], {bounds: shown?.[2], ticks: shown?.[2] ? value => `${Math.round(100 * value)}%` : shown?.[1]});
   if (state.about.priced) {
     const kpi_name = $("kpi-name").value, unit = state.kpis?.find(one => one.name === kpi_name)?.unit ?? "";
     const styles = {known: {}, assumed: {color: "mark-model"}, waiting: {color: "estimate", dash: [7, 5]}, expired: {color: "dim", dash: [2, 4]}};

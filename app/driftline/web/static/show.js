@@ -148,7 +148,7 @@ function showWorkers() {
       make("th", {scope: "row"}, String(one.number)),
       make("td", {}, full === null ? "no data" : make("meter", {min: 0, max: 1, high: .8, value: full, "aria-label": `Shard ${one.number} full`}), full === null ? "" : ` ${percent(full)}`),
       number(known(isOld() ? null : one.behind)),
-      number(known(isOld() ? null : one.events_s)),
+      make("td", {class: "n t"}, known(isOld() ? null : one.events_s)),
       make("td", {class: "n t"}, known(isOld() ? null : one.labels_s)),
       make("td", {class: one.silent_s ? "silent" : null, title: isThere(one.moved_ms) ? shownTime(one.moved_ms) : null, "data-heard": one.moved_ms}, "never"),
       make("td", {"data-owner": one.number}));
