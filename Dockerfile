@@ -14,9 +14,9 @@ WORKDIR /src
 # The dependencies first, in the versions of the constraints: the layer stays as long as they do.
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir -p app/driftline/codec app/driftline/core/guard app/driftline/core/model/fast \
-    && touch app/driftline/__init__.py app/driftline/codec/_usual.pyx app/driftline/core/guard/_familiar.pyx \
-      app/driftline/core/guard/_passing.pyx app/driftline/core/model/fast/_leaf.pyx \
-      app/driftline/core/model/fast/_weighted.pyx \
+    && touch app/driftline/__init__.py app/driftline/codec/_declared.pyx app/driftline/codec/_usual.pyx \
+      app/driftline/core/guard/_familiar.pyx app/driftline/core/guard/_passing.pyx \
+      app/driftline/core/model/fast/_leaf.pyx app/driftline/core/model/fast/_weighted.pyx \
     && pip install -c constraints.txt . && pip uninstall -y driftline && rm -r app build
 COPY app ./app
 COPY schemas ./schemas

@@ -57,16 +57,17 @@ $(VENV)/.created:
 	@touch $@
 
 # What was compiled from another source must not stay where compiling fails.
-COMPILED := $(addprefix app/driftline/,codec/_usual core/guard/_familiar core/guard/_passing core/model/fast/_leaf \
-  core/model/fast/_weighted)
+COMPILED := $(addprefix app/driftline/,codec/_declared codec/_usual core/guard/_familiar core/guard/_passing \
+  core/model/fast/_leaf core/model/fast/_weighted)
+SOURCES := $(COMPILED:=.pyx) app/driftline/codec/slot.pxd
 UNBUILD := rm -rf build/lib* build/temp* $(COMPILED:=.c) $(COMPILED:=.*.so)
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(COMPILED:=.pyx)
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(SOURCES)
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(COMPILED:=.pyx)
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt $(SOURCES)
 	$(UNBUILD)
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.fold import BASE, Costs, Measure, slower
 from benchmarks.model import MODELS
-from driftline.codec import encode
+from driftline.codec import declared, encode
 from driftline.core.fold.step import step
 from driftline.core.model.fast import leaf, logistic, named
 from driftline.core.model.fast.weighted import arithmetic
@@ -37,8 +37,8 @@ def _same_as_measured() -> None:
         pytest.skip(
             f"measured with Python {KNOWN['python']}, River {KNOWN['river']}: python -m benchmarks.fold --write"
         )
-    compiled = named.is_compiled and logistic.is_compiled and leaf.is_compiled and encode.is_compiled
-    if arithmetic != "compiled" or not compiled:
+    parts = (declared, encode, leaf, logistic, named)
+    if arithmetic != "compiled" or not all(part.is_compiled for part in parts):
         pytest.skip("the compiled arithmetic is missing: install a C compiler and run make dev")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from driftline.codec import declared, decode
 from driftline.codec.declared import EXACT_MAX, REST, SCALAR, SURPLUS_MAX, name_of, number_of, text_of
 from driftline.codec.decode import Decoder
 from driftline.core.pipeline import Pipeline, parse_pipeline
-from driftline.core.record import Source
+from driftline.core.record import Event, Source
 from tests.support.small import NOW_MS
 
 
@@ -145,3 +146,106 @@ def test_where_most_records_are_others_it_seldom_tries() -> None:
         assert read(other) is None
     assert [read(good) for _ in range(REST)] == [None] * REST
     assert read(good) == (1,)
+
+
+# -- compiled
+
+compiled = pytest.mark.skipif(declared.reader is None, reason="no C compiler was there at the installation")
+OTHERS: list[dict[str, Any]] = [
+    {
+        "event": {
+            "id": "id",
+            "features": {"x": "number", "gap": {"history": "since_last", "by": "w"}},
+            "context": {"w": "key"},
+        }
+    },
+    {"event": {"id": "id", "time": "at", "features": {"x": "number"}}, "label": {"positive": "fraud"}},
+    {"event": {"id": "id", "features": {"x": "number"}}, "label": {"text": True}},
+]
+
+
+def other_pipeline(document: dict[str, Any]) -> Pipeline:
+    label = {"id": "id", "value": "y", "wait": "1d", **document.get("label", {})}
+    common = {"pipeline": "p", "task": "binary", "model": "LogisticRegression()"}
+    return parse_pipeline({**common, "event": document["event"], "label": label})
+
+
+COMPILED = [*PIPELINES, *map(other_pipeline, OTHERS)]
+TRUTHS = st.sampled_from(["true", "false", "0", "1", "1.0", "2", "null", '"fraud"', '"1"', '"1,5"', '"true"'])
+TIMES = st.sampled_from([str(NOW_MS), str(NOW_MS + 10**9), "1", str(10**13), str(10**19), '"2024-01-05"', "1.5e12"])
+
+
+@st.composite
+def good(draw: st.DrawFn) -> bytes:
+    """What one of the pipelines declares, or nearly."""
+    fields = {"id": draw(st.sampled_from(['"e"', "5"])), "x": draw(NUMBERS), "w": draw(TEXTS), "y": draw(TRUTHS)}
+    fields["at"] = draw(TIMES)
+    names = draw(st.sampled_from([("id", "x", "w"), ("id", "at", "x"), ("id", "x"), ("id", "y"), ("id", "at", "y")]))
+    return ("{" + ",".join(f'"{name}":{fields[name]}' for name in names) + "}").encode("utf-8", "surrogatepass")
+
+
+@compiled
+@given(
+    documents() | good() | st.none(),
+    st.sampled_from(COMPILED),
+    st.sampled_from([-1, 0, NOW_MS, NOW_MS - 10**9, 2**63 - 1, 2**64]),
+)
+def test_the_compiled_reader_makes_the_same_of_any_bytes(value: bytes | None, one: Pipeline, time_ms: int) -> None:
+    decoder, source = Decoder(one), Source("p.events", 0, 1, time_ms, None, value)  # new: none rests
+    assert repr(decoder.read_event(source)) == repr(decoder.event(source))
+    assert repr(decoder.read_label(source)) == repr(decoder.label(source))
+
+
+@compiled
+def test_records_as_declared_are_read_compiled_and_the_rest_is_left_to_python() -> None:
+    """Else the comparison above would compare Python with itself."""
+    form = declared.form_of([(("id",), name_of(3)), (("at",), SCALAR), (("x",), number_of(10.0))])
+    assert form is not None
+    assert declared.reader is not None
+    asked: list[Source] = []
+    means = declared.Declared(form, 60, timed=True, ahead_max_ms=1_000)
+    read = declared.reader(means, asked.append).event
+
+    def source(value: bytes | None, time_ms: int = NOW_MS) -> Source:
+        return Source("p.events", 0, 1, time_ms, b"k", value)
+
+    usual = source(b'{"x": 1.5, "at": %d, "id": "e"}' % NOW_MS)
+    assert read(usual) == Event(usual, NOW_MS, NOW_MS, "e", (1.5,))
+    ahead = source(b'{"x": 1.5, "at": %d, "id": 7}' % (NOW_MS + 1_001))
+    assert read(ahead) == Event(ahead, NOW_MS, NOW_MS + 1_001, 7, (1.5,), time_ahead=True)
+    assert not asked
+    others = [source(None), source(b"[]"), source(b'{"id": "e", "x": 1}'), source(b'{"id": "e", "x": 1, "at": "2024"}')]
+    for other in others:
+        read(other)
+    assert asked == others
+
+
+@compiled
+def test_the_compiled_reader_seldom_tries_where_most_records_are_others() -> None:
+    form = declared.form_of([(("id",), SCALAR)])
+    assert form is not None
+    assert declared.reader is not None
+    asked: list[Source] = []
+    read = declared.reader(declared.Declared(form, 60, timed=False, ahead_max_ms=0), asked.append).event
+    good, other = (Source("p.events", 0, 1, NOW_MS, None, value) for value in (b'{"id": 1}', b"{}"))
+    for _ in range(SURPLUS_MAX):
+        read(other)
+    asked.clear()
+    for _ in range(REST):
+        read(good)
+    assert len(asked) == REST
+    assert read(good) == Event(good, NOW_MS, NOW_MS, 1, ())
+
+
+def test_a_decoder_reads_compiled_where_it_can() -> None:
+    decoder = Decoder(PIPELINES[0])
+    assert (decoder.read_event == decoder.event) is (declared.reader is None)
+    assert (decoder.read_label == decoder.label) is (declared.reader is None)
+    assert declared.reader is not None or not os.environ.get("CI"), "CI has a C compiler, and nothing was compiled"
+
+
+def test_where_nothing_was_compiled_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "reader", None)
+    decoder = Decoder(PIPELINES[0])
+    assert decoder.read_event == decoder.event
+    assert decoder.read_label == decoder.label

@@ -95,7 +95,7 @@ ENCODERS = [
 ]
 
 
-def told(encoder: Encoder, outputs: list[Output], *, plainly: bool) -> list[Message] | str:
+def written_by(encoder: Encoder, outputs: list[Output], *, plainly: bool) -> list[Message] | str:
     try:
         return encoder.plainly(outputs) if plainly else encoder.encode_all(outputs)
     except Exception as raised:  # noqa: BLE001 - of outputs that a pipeline never makes: the same of both
@@ -106,7 +106,7 @@ def told(encoder: Encoder, outputs: list[Output], *, plainly: bool) -> list[Mess
 @given(OUTPUTS)
 def test_outputs_are_the_same_bytes_compiled(outputs: list[Output]) -> None:
     for encoder in ENCODERS:
-        assert told(encoder, outputs, plainly=False) == told(encoder, outputs, plainly=True)
+        assert written_by(encoder, outputs, plainly=False) == written_by(encoder, outputs, plainly=True)
 
 
 @compiled

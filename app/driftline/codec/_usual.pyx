@@ -1,14 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""`Encoder.encode` of scores and outcomes as most are, and `plain_framed` of `encode`, compiled: to the same bytes.
-
-The fields of msgspec's structs are read where they lie: an attribute by its name takes ten times as long from here. Where
-they lie is asked of each class by the names of its fields, at the import; a class without slots fails it.
-"""
+"""`Encoder.encode` of scores and outcomes as most are, and `plain_framed` of `encode`, compiled: to the same bytes."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
+
+from driftline.codec.slot cimport slot, slot_of
 
 from msgspec import UNSET
 
@@ -19,33 +17,11 @@ from driftline.core.record import Source
 
 cdef extern from *:
     """
-    #include <structmember.h>
-
-    static Py_ssize_t slot_of(PyObject *kind, PyObject *name) {
-        PyObject *found = PyObject_GetAttr(kind, name);
-        if (found == NULL) return -1;
-        Py_ssize_t offset = -1;
-        if (Py_IS_TYPE(found, &PyMemberDescr_Type)) {
-            PyMemberDef *member = ((PyMemberDescrObject *)found)->d_member;
-            if (member->type == T_OBJECT_EX) offset = member->offset;
-        }
-        Py_DECREF(found);
-        if (offset < 0) PyErr_Format(PyExc_ImportError, "no slot %U", name);
-        return offset;
-    }
-
-    static inline PyObject *slot(PyObject *one, Py_ssize_t offset) {
-        PyObject *found = *(PyObject **)((char *)one + offset);
-        return found == NULL ? Py_None : found;
-    }
-
     static inline char *packed(char *at, unsigned long long number, int size) {
         for (int place = size - 1; place >= 0; place--, number >>= 8) at[place] = (char)(number & 0xff);
         return at + size;
     }
     """
-    Py_ssize_t slot_of(object kind, object name) except -1
-    PyObject *slot(object one, Py_ssize_t offset)  # borrowed
     char *packed(char *at, unsigned long long number, int size)  # the greatest byte first
 
 cdef object unset = UNSET, score_type = Score, outcome_type = Outcome, source_type = Source, message_type = Message

@@ -7,10 +7,10 @@ with it; these it would read to the same values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
 from driftline.core.notation import Path
@@ -22,6 +22,21 @@ Kind: TypeAlias = Any  # a type as msgspec takes it
 Read: TypeAlias = Callable[[bytes | None], tuple[Any, ...] | None]
 
 
+class Declared(NamedTuple):
+    """An input whose records can be read in one go.
+
+    Args:
+        form: a struct of a record: its id, its time where it is `timed`, and what else is declared, in order.
+        bytes_max: of a record.
+        ahead_max_ms: how far its time may lie ahead of the record's own.
+    """
+
+    form: type[Struct]
+    bytes_max: int
+    timed: bool
+    ahead_max_ms: int
+
+
 def usual(places: Sequence[tuple[Path, Kind]], bytes_max: int) -> Read:
     """A function from a record's bytes to the values at its places, in their order; to None for any other record.
 
@@ -29,16 +44,23 @@ def usual(places: Sequence[tuple[Path, Kind]], bytes_max: int) -> Read:
         places: the path to each value, and what it may be.
         bytes_max: of a record.
     """
+    form = form_of(places)
+    if form is None:
+        return lambda value: None
+    return _Reader(msgspec.json.Decoder(form).decode, bytes_max).read
+
+
+def form_of(places: Sequence[tuple[Path, Kind]]) -> type[Struct] | None:
+    """A struct of a record with values at these places; None where it cannot be read so."""
     keys = [str(path[0]) for path, _ in places if len(path) == 1]
     if not len(set(keys)) == len(keys) == len(places):
-        return lambda value: None
+        return None
     fields = [(f"at{place}", kind) for place, (_, kind) in enumerate(places)]
     names = {field: key for (field, _), key in zip(fields, keys, strict=True)}
     try:
-        form = msgspec.defstruct("Usual", fields, rename=names, forbid_unknown_fields=True, gc=False)
+        return msgspec.defstruct("Usual", fields, rename=names, forbid_unknown_fields=True, gc=False)
     except ValueError:  # a key with a sign that JSON must escape
-        return lambda value: None
-    return _Reader(msgspec.json.Decoder(form).decode, bytes_max).read
+        return None
 
 
 class _Reader:
@@ -92,3 +114,11 @@ def number_of(most: float) -> Kind:
     """A number from -most to most."""
     whole = min(int(most), EXACT_MAX)
     return Annotated[int, Meta(ge=-whole, le=whole)] | Annotated[float, Meta(ge=-most, le=most)]
+
+
+reader: Callable[..., Any] | None
+try:
+    from driftline.codec._declared import Reader as reader  # noqa: N813
+except ImportError:  # no compiler was there when it was installed
+    reader = None
+is_compiled = reader is not None

@@ -9,12 +9,26 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from driftline.codec.command import has_signature, sender_of
-from driftline.codec.declared import EXACT_MAX, MOMENT, SCALAR, Kind, Read, key_of, name_of, number_of, text_of, usual
+from driftline.codec.declared import (
+    EXACT_MAX,
+    MOMENT,
+    SCALAR,
+    Declared,
+    Kind,
+    Read,
+    form_of,
+    key_of,
+    name_of,
+    number_of,
+    reader,
+    text_of,
+    usual,
+)
 from driftline.codec.document import MISSING, Documents, find, sized
 from driftline.codec.feature import CHARS_MAX, Check, Checks, from_text, is_number_text
 from driftline.codec.format import hint_of
@@ -54,6 +68,8 @@ CONTROL_BYTES_MAX = 1_000_000  # whatever limits.record_bytes_max says: a part o
 
 PASSED_ORDER_MS = -(1 << 60)  # before all times
 
+Decode: TypeAlias = Callable[[Source], InputRecord]
+
 _HOUR_MS = 3_600_000
 _MILLIS = (10**12, 10**13)  # times from 2001 to 2286; no date in digits has as many of them
 _LOAD_NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}")
@@ -63,7 +79,11 @@ _NUMBERS = frozenset((float, int))
 
 
 class Decoder:
-    """Decodes the inputs of one pipeline."""
+    """Decodes the inputs of one pipeline.
+
+    Attributes:
+        read_event, read_label: `event` and `label`, compiled where they can be.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         limits = pipeline.limits
@@ -89,9 +109,14 @@ class Decoder:
         keys = [key for _, key, _, _, _, plain in self._features if plain and key is not None]
         self._at_once = itemgetter(*keys) if 1 < len(keys) == len(self._features) else None
         self._usual_event: Read = _unusual
+        self.read_event: Decode = self.event
+        self.read_label: Decode = self.label
         if pipeline.recommend is None and self._event_hour is None:
             places = [(feature.keys, self._kind(feature)) for feature in form.read.values()]
-            self._usual_event = self._usual(self._events, self._event_id, self._event_time, places)
+            begin = self._begin(self._event_id, self._event_time)
+            if self._events.plain:
+                self._usual_event = usual([*begin, *places], self._bytes_max)
+                self.read_event = self._compiled([*begin, *places], self.event, self._event_time, arrange=self._arrange)
         label = pipeline.label
         if label is not None:
             self._labels = Documents(label, self._bytes_max)
@@ -104,19 +129,27 @@ class Decoder:
             self._target = Target(label, pipeline)
             self._retracts = label.retract
             self._from_text = from_text(label, task_of(pipeline.task).labels)
-            places = [(self._label_value, SCALAR)]
-            self._usual_label = self._usual(self._labels, self._label_id, self._label_time, places)
-            if label.item is not None:
-                self._usual_label = _unusual
+            self._usual_label: Read = _unusual
+            if self._labels.plain and label.item is None:
+                places = [*self._begin(self._label_id, self._label_time), (self._label_value, SCALAR)]
+                self._usual_label = usual(places, self._bytes_max)
+                means: dict[str, Any] = {"target": self._target.read, "from_text": self._from_text is not None}
+                self.read_label = self._compiled(places, self.label, self._label_time, **means)
 
-    def _usual(
-        self, documents: Documents, id_path: Path, time_path: Path | None, places: Sequence[tuple[Path, Kind]]
-    ) -> Read:
-        """Reads the id, the time if there is one, and what is at the places."""
-        if not documents.plain:
-            return lambda value: None
-        begin = [(id_path, name_of(self._string_max)), *([(time_path, MOMENT)] if time_path else [])]
-        return usual([*begin, *places], self._bytes_max)
+    def _begin(self, id_path: Path, time_path: Path | None) -> list[tuple[Path, Kind]]:
+        """The id, and the time if there is one."""
+        return [(id_path, name_of(self._string_max)), *([(time_path, MOMENT)] if time_path else [])]
+
+    def _compiled(
+        self, places: Sequence[tuple[Path, Kind]], plain: Decode, time_path: Path | None, **means: Any
+    ) -> Decode:
+        """What does the same as `plain`, compiled where it can be."""
+        form = form_of(places)
+        if reader is None or form is None:
+            return plain
+        made = reader(Declared(form, self._bytes_max, time_path is not None, self._ahead_max_ms), plain, **means)
+        read: Decode = made.label if "target" in means else made.event
+        return read
 
     def _kind(self, feature: Feature) -> Kind:
         match feature.type:

@@ -22,9 +22,9 @@ class Inputs:
     def __init__(self, pipeline: Pipeline) -> None:
         decoder = Decoder(pipeline)
         topics = pipeline.topics
-        decoders = [(topics.control, decoder.control), (topics.events, decoder.event)]
+        decoders = [(topics.control, decoder.control), (topics.events, decoder.read_event)]
         if pipeline.label is not None and topics.labels is not None:
-            decoders.insert(1, (topics.labels, decoder.label))
+            decoders.insert(1, (topics.labels, decoder.read_label))
         self.topics = tuple(topic for topic, _ in decoders)
         self.decoders = tuple(decode for _, decode in decoders)
         self.rank = {topic: rank for rank, topic in enumerate(self.topics)}

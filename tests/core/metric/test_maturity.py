@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from math import frexp
 from typing import Any
 
 import pytest
@@ -123,6 +124,17 @@ def test_delay_quantiles_are_right_to_a_tenth() -> None:
         assert exact / 1.1 <= found <= exact * 1.1
     assert len(kept.counts) < 800
     assert Delays().quantile_ms(0.5) is None
+
+
+@pytest.mark.parametrize("bits", [*range(1, 66)])
+def test_delays_lie_in_sixteen_bins_a_doubling(bits: int) -> None:
+    for delay_ms in {(1 << bits) + more for more in (-1, 0, 1)} | {(1 << bits) * 33 // 32, (1 << bits) * 17 // 16 - 1}:
+        kept = Delays()
+        kept.add(delay_ms)
+        share, exponent = frexp(delay_ms)
+        assert kept.counts == {16 * exponent + int(share * 32) - 16: 1}
+        kept.remove(delay_ms)
+        assert (kept.counts, kept.count) == ({}, 0)
 
 
 def test_a_delay_below_zero_counts_as_none() -> None:

@@ -236,8 +236,17 @@ class Monitor:
             trail.merge()
         if self.means is not None:
             self.means.append(value if natural is None else min(max(natural, -_FAR), _FAR))
+        detector = self.detector
         try:
-            drifts, warns = self._show(value)
+            if type(detector) is _ADWIN and not self.warns:  # as most: its own `update`, without the calls
+                if detector._drift_detected:
+                    detector._reset()
+                detector._drift_detected = found = detector._helper.update(value)
+                if not found:
+                    return None
+                drifts, warns = True, False
+            else:
+                drifts, warns = self._show(value)
         except STOPS:
             raise
         except BaseException:  # noqa: BLE001 - River's parts in Rust panic past Exception
@@ -250,11 +259,6 @@ class Monitor:
     def _show(self, value: float) -> tuple[bool, bool]:
         """Show the detectors a value; returns whether there is a drift, and whether one of them warns of it."""
         detector, looser = self.detector, self.looser
-        if type(detector) is _ADWIN and not self.warns:  # as most: its own `update`, without the calls
-            if detector._drift_detected:
-                detector._reset()
-            detector._drift_detected = found = detector._helper.update(value)
-            return bool(found), False
         detector.update(value)
         if not self.warns:
             return bool(detector.drift_detected), False
