@@ -37,6 +37,14 @@ MIXED_MODEL = (
     f"(Select({', '.join(map(repr, COLUMNS))}) | OneHotEncoder(drop_zeros=True)) + "
     "(Select('merchant') | FeatureHasher(n_features=1024))) | LogisticRegression(optimizer=AdaGrad(0.1))"
 )
+RUNGS: dict[str, dict[str, Any]] = {
+    "untrained": {"labels_min": 100, "action": "flag"},
+    "range": {"min": 1e-9, "max": 0.999999, "action": "clip"},
+    "step": {"difference_max": 0.99, "action": "fallback"},
+    "unfamiliar": {"score_max": 0.999, "action": "flag"},
+    "share": {"positive_max": 0.9, "action": "flag"},
+}
+"""Five rungs of a guard, of which next to nothing trips once the model has learned."""
 Kind: TypeAlias = Literal["numbers", "history", "mixed", "mixed history"]
 STEP_MS = 10
 LABEL_DELAY_MS = 1_000 * STEP_MS

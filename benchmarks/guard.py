@@ -3,7 +3,7 @@
     python -m benchmarks.guard [--pairs 10000] [--rounds 5]
 
 CPU time of `step` on events and labels. A worker on Kafka loses less, by the share of its time that is not the fold:
-`python -m benchmarks throughput --models numbers,guarded`.
+`python -m benchmarks throughput --models numbers --subjects driftline,driftline-guarded`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks.case import FEATURES, STEP_MS, pipeline, samples
+from benchmarks.case import FEATURES, RUNGS, STEP_MS, pipeline, samples
 from benchmarks.fold import CHUNKS, undisturbed
 from benchmarks.machine import versions
 from driftline.core.fold.step import step
@@ -24,13 +24,6 @@ from driftline.core.shard.state import Shard
 
 LATE: Final = 1_000  # events between an event and its label
 WARM: Final = CHUNKS // 5  # chunks that do not count
-RUNGS: Final[dict[str, Any]] = {
-    "untrained": {"labels_min": 100, "action": "flag"},
-    "range": {"min": 1e-9, "max": 0.999999, "action": "clip"},
-    "step": {"difference_max": 0.99, "action": "fallback"},
-    "unfamiliar": {"score_max": 0.999, "action": "flag"},
-    "share": {"positive_max": 0.9, "action": "flag"},
-}
 
 
 def guarded(plain: Pipeline, rungs: dict[str, Any]) -> Pipeline:

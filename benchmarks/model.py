@@ -39,6 +39,8 @@ READERS: Final = ("student", "commuter", "parent", "retired")
 DEVICES: Final = ("phone", "tablet", "desktop")
 WAIT_MS: Final = 10_000
 CLOSING_MS: Final = 60_000
+_GUARD: Final = {**case.RUNGS, "range": {"min": 0, "max": 1}, "step": {"difference_max": 1}, "fallback": "last_value"}
+"""Five rungs on which nothing trips once the model has learned: a sure model goes from 0 to 1 and back."""
 _VOCABULARY, _WORDS, _HASHED = 2_000, 20, 4_096
 _HOUR_MS: Final = 3_600_000
 
@@ -85,12 +87,27 @@ class Model:
     least: int = 3 * LATE
 
     def pipeline(
-        self, name: str, topics: tuple[str, str | None] | None = None, delivery: str = "exactly_once"
+        self,
+        name: str,
+        topics: tuple[str, str | None] | None = None,
+        delivery: str = "exactly_once",
+        *,
+        guarded: bool = False,
     ) -> Pipeline:
-        """What Driftline runs; its own topics are called after its name."""
+        """What Driftline runs; its own topics are called after its name.
+
+        Args:
+            guarded: with five rungs of a guard.
+        """
         events, labels = topics or (f"{name}.events", f"{name}.labels" if "label" in self.document else None)
         read = {"events": events} if labels is None else {"events": events, "labels": labels}
-        return parse_pipeline({"pipeline": name, "topics": read, "delivery": delivery, **self.document})
+        guard = {"guard": _GUARD} if guarded else {}
+        return parse_pipeline({"pipeline": name, "topics": read, "delivery": delivery, **self.document, **guard})
+
+    @property
+    def guardable(self) -> bool:
+        """Whether the five rungs fit its task."""
+        return bool(self.document["task"] == "binary")
 
     def pairs(self, asked: int) -> int:
         return max(int(asked * self.share), self.least)

@@ -24,7 +24,6 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 
 from benchmarks import case
-from benchmarks.guard import RUNGS
 from driftline.core.pipeline import Pipeline, parse_pipeline
 from driftline.core.place import input_name
 from driftline.core.record import Source
@@ -57,7 +56,7 @@ def pipeline_of(kind: str) -> Pipeline:
     document["event"]["features"] |= past
     quoted = ", ".join(map(repr, case.NUMBERS))
     document["model"] = case.MIXED_MODEL.replace(quoted, f"{quoted}, {', '.join(map(repr, past))}")
-    document["guard"] = {**RUNGS, "fallback": "last_value"}
+    document["guard"] = {**case.RUNGS, "fallback": "last_value"}
     return parse_pipeline(document)
 
 

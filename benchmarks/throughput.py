@@ -39,6 +39,7 @@ class Subject:
         needs: the package that it takes.
         promises: what becomes of scores when it is killed.
         asks: its own word for that.
+        guarded: it checks its predictions by five rungs of a guard.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Subject:
     needs: str
     promises: str
     asks: str = ""
+    guarded: bool = False
 
     @property
     def installed(self) -> bool:
@@ -53,9 +55,18 @@ class Subject:
 
 
 OURS: Final = "driftline"
+GUARDED: Final = "driftline-guarded"
 ALONE: Final = "river"
 SUBJECTS: Final[dict[str, Subject]] = {
     OURS: Subject("Driftline, exactly once", "driftline", "driftline", "exactly once", "exactly_once"),
+    GUARDED: Subject(
+        "Driftline, exactly once, with five rungs",
+        "driftline",
+        "driftline",
+        "exactly once",
+        "exactly_once",
+        guarded=True,
+    ),
     "driftline-alo": Subject("Driftline, at least once", "driftline", "driftline", "at least once", "at_least_once"),
     "aiokafka": Subject("a bare aiokafka loop", "bare", "aiokafka", "nothing"),
     "confluent": Subject("a bare confluent-kafka loop", "confluent", "confluent_kafka", "nothing"),
@@ -100,7 +111,7 @@ class Report:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return {**asdict(self), "guarded": {one.model: asdict(one) for one in guarded(self)}}
 
 
 @dataclass(frozen=True)
@@ -143,8 +154,9 @@ def measure(asked: Asked, say: Callable[[str], None]) -> Report:
         for number in range(1, asked.rounds + 1):
             round_s = time.monotonic()
             for name in asked.models:
-                for place in range(len(subjects)):
-                    run = bench.run(inputs[name], subjects[(place + number - 1) % len(subjects)], number)
+                fitting = [one for one in subjects if MODELS[name].guardable or not SUBJECTS[one].guarded]
+                for place in range(len(fitting)):
+                    run = bench.run(inputs[name], fitting[(place + number - 1) % len(fitting)], number)
                     say(f"round {number}: {name}, {SUBJECTS[run.subject].title}: {run.rate:,.0f} pairs/s")
                     runs.append(run)
             now_s = time.monotonic()
@@ -240,7 +252,8 @@ class Bench:
             What it reports, and the scores that a read_committed reader sees.
         """
         self._count += 1
-        chosen = given.model.pipeline(f"{subject}-{given.name}-{self._stamp}-{self._count}", given.topics)
+        name, with_guard = f"{subject}-{given.name}-{self._stamp}-{self._count}", SUBJECTS[subject].guarded
+        chosen = given.model.pipeline(name, given.topics, guarded=with_guard)
         self._create(chosen)
         scored = given.pairs + given.model.closing
         asked = {
@@ -251,6 +264,7 @@ class Bench:
             "labels": given.topics[1],
             "scores": chosen.topics.scores,
             "delivery": SUBJECTS[subject].asks,
+            "guarded": with_guard,
             "pairs": given.pairs,
             "scored": scored,
             "learned": given.pairs,
@@ -360,6 +374,36 @@ def _middle(values: Sequence[float]) -> tuple[float, float, float]:
     return median(values), min(values), max(values)
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """What a guard leaves of Driftline's rate with one model.
+
+    Args:
+        rate: pairs a second with five rungs over those without, within rounds: median, least, most.
+        by_cpu: the same by CPU time.
+    """
+
+    model: str
+    rate: tuple[float, float, float]
+    by_cpu: float
+
+
+def guarded(report: Report) -> list[Guarded]:
+    """Of each model that was run with and without."""
+    found = []
+    for model in dict.fromkeys(run.model for run in report.runs):
+        with_guard, without = (
+            {run.round: run for run in report.runs if (run.model, run.subject) == (model, subject)}
+            for subject in (GUARDED, OURS)
+        )
+        rounds = with_guard.keys() & without.keys()
+        if rounds:
+            rates = [with_guard[number].rate / without[number].rate for number in sorted(rounds)]
+            by_cpu = median(without[number].cpu_us / with_guard[number].cpu_us for number in sorted(rounds))
+            found.append(Guarded(model, _middle(rates), by_cpu))
+    return found
+
+
 def markdown(report: Report) -> str:
     """All of it as tables, one for each model."""
     parts = []
@@ -370,7 +414,12 @@ def markdown(report: Report) -> str:
             "| | CPU a pair, us | pairs a second | Driftline's rate over it | by CPU time | quality as served |\n"
             "| --- | --- | --- | --- | --- | --- |\n" + "\n".join(map(_line, rows(report, model)))
         )
-    return "\n\n".join([*parts, *report.skipped]) + "\n"
+    kept = [
+        f"With five rungs of a guard, {one.model} keeps {_with_spread(one.rate, '.2f')} of the rate without "
+        f"({one.by_cpu:.2f} by CPU time)."
+        for one in guarded(report)
+    ]
+    return "\n\n".join([*parts, *kept, *report.skipped]) + "\n"
 
 
 def _line(row: Row) -> str:

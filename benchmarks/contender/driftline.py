@@ -69,7 +69,8 @@ class _Profiler(Stopwatch):
 
 async def run(asked: dict[str, Any]) -> None:
     watch = _Profiler(asked["profile"]) if asked.get("profile") else Stopwatch()
-    chosen = MODELS[asked["model"]].pipeline(asked["name"], (asked["events"], asked["labels"]), asked["delivery"])
+    topics = asked["events"], asked["labels"]
+    chosen = MODELS[asked["model"]].pipeline(asked["name"], topics, asked["delivery"], guarded=asked["guarded"])
     settings = load_settings({}, {"bootstrap": asked["bootstrap"]})
     worker = Worker(_Broker(watch, chosen, settings), chosen)
     working = asyncio.create_task(worker.run())

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.case import RUNGS, pipeline
 from benchmarks.fold import BASE, Costs, Measure, slower
+from benchmarks.guard import guarded, measure, records
 from benchmarks.model import MODELS
 from driftline.codec import declared, encode
 from driftline.core.fold.step import step
@@ -27,6 +29,7 @@ from driftline.core.model.learner import Learner
 pytestmark = [pytest.mark.slow, pytest.mark.speed]
 
 ROUNDS, ROUNDS_MAX = 3, 15
+GUARD_MAX = 1.19  # of the fold; measured as 1.14
 KNOWN: dict[str, Any] = json.loads(BASE.read_text())
 
 
@@ -58,6 +61,13 @@ def measured(name: str, rounds_max: int = ROUNDS_MAX) -> tuple[Costs, dict[str, 
 def test_a_model_is_as_fast_as_it_was(name: str) -> None:
     costs, found = measured(name)
     assert not found, f"{name} costs so many times what it did: {found} ({costs})"
+
+
+def test_five_rungs_of_a_guard_cost_little() -> None:
+    plain = pipeline("guarded")
+    ways = {"without": plain, "five": guarded(plain, RUNGS)}
+    spent = measure(ways, records(plain, 4_000), ROUNDS)
+    assert spent["five"] / spent["without"] < GUARD_MAX
 
 
 def _spinning(call: Callable[..., Any], us: float) -> Callable[..., Any]:

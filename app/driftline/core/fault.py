@@ -57,6 +57,11 @@ class Faults:
             self.resting = REST_CALLS
 
     @property
+    def any(self) -> bool:
+        """Whether there is anything to publish or to count: exceptions of late, or an open episode of them."""
+        return self.open or bool(self._recent)
+
+    @property
     def recent_count(self) -> int:
         """Exceptions among the last `WINDOW_CALLS` calls."""
         recent = self._recent

@@ -109,8 +109,10 @@ def watch_faults(shard: Shard, out: Outbox) -> None:
 
 def watch_second(shard: Shard, second: Second, out: Outbox) -> None:
     """The same of the guard's second model, judged at each event: it is asked of all of them."""
-    _watch_calls(shard, second.learner.faults, Condition.SECOND_ERRORS, second_error_sign, out)
-    if not second.learner.faults.open and Condition.SECOND_ERRORS.named() in shard.episodes.open:
+    faults = second.learner.faults
+    if faults.any:
+        _watch_calls(shard, faults, Condition.SECOND_ERRORS, second_error_sign, out)
+    if shard.episodes.open and not faults.open and Condition.SECOND_ERRORS.named() in shard.episodes.open:
         judge(shard, [Verdict(Condition.SECOND_ERRORS.named(), None)], out)  # of one that has begun anew since
 
 

@@ -132,6 +132,10 @@ class Ladder:
             kept.outputs.accept(said, classes=self._several)
         return True
 
+    def passed(self, kept: Kept, prediction: Prediction) -> Judged:
+        """What became of a prediction that `passes` let pass."""
+        return Judged(prediction, "served", (), None, self._series(kept, self._key_now)) if self.stores else PASSED
+
     def _said(self, prediction: Prediction) -> LabelValue | None:
         """What of a prediction is compared with earlier ones; None of nothing, and of a class that equals none."""
         if not self._several:
@@ -173,14 +177,11 @@ class Ladder:
             event: with its computed features.
             learned: how many labels the model that made it has learned.
             ask: asks another model.
-            begun: `passes` was asked, and was false.
+            begun: `passes` was asked, and was false; it must be where the model simply made the prediction.
         """
         _, prediction, guard = predicted
         if not begun:
-            if guard != "served":
-                self._begin(kept, event, prediction, learned)
-            elif self.passes(kept, event, prediction, learned):
-                return Judged(prediction, guard, (), None, self._series(kept, self._key_now)) if self.stores else PASSED
+            self._begin(kept, event, prediction, learned)
         case, key, time_ms = self._case, self._key_now, self._now_ms
         trips: list[Trip] = []
         instead: Instead | None = None

@@ -87,11 +87,15 @@ class Second:
         Args:
             served: which is what the first one said, unless `unserved` holds that.
         """
+        first, own = served, None
+        for one in unserved:
+            if one.name == SECOND:
+                own = one.prediction
+            elif one.name == MODEL:
+                first = one.prediction
         error = task_of(self.learner.pipeline.task).error
-        made = {one.name: one.prediction for one in unserved}
-        if error is None or SECOND not in made:
-            return
-        self._count(error(label, made.get(MODEL, served)), error(label, made[SECOND]))
+        if error is not None and own is not None:
+            self._count(error(label, first), error(label, own))
 
     def compare_ahead(self, value: float, judged: Judged) -> None:
         """The same of an observation, at each horizon at which it was forecast."""

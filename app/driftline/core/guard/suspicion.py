@@ -61,8 +61,10 @@ def code_of(prediction: Prediction, unserved: tuple[Unserved, ...], label: Label
     Args:
         prediction: what was served, which is what the model predicted unless `unserved` holds that.
     """
-    if unserved:
-        prediction = next((other.prediction for other in unserved if other.name == MODEL), prediction)
+    for other in unserved:
+        if other.name == MODEL:
+            prediction = other.prediction
+            break
     value, predicted = prediction.value, prediction.label
     if value is not None:
         return 2 * bisect_left(EDGES, value) + ((not label) if value > 0.5 else bool(label))
