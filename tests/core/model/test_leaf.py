@@ -7,7 +7,7 @@ import math
 import os
 import random
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
@@ -143,6 +143,21 @@ def test_numbers_stay_out_as_long_as_nobody_looks(kind: str, monkeypatch: pytest
         assert digest_of(ours) != digest_of(theirs)
     walk.settle()
     assert digest_of(ours) == digest_of(theirs)
+
+
+def test_features_need_not_be_a_plain_dictionary(kind: str) -> None:
+    theirs = tree.HoeffdingTreeClassifier(grace_period=40, delta=0.01)
+    ours = copy.deepcopy(theirs)
+    walk = Walk(ours, AsIs())
+    ask, learn = walk.ask("predict_proba_one"), walk.learn()
+    for x, y in rows("plain", 300):
+        features: Any = OrderedDict(x)
+        assert ask(features) == theirs.predict_proba_one(features)
+        learn(features, y)
+        theirs.learn_one(features, y)
+    walk.settle()
+    assert digest_of(ours) == digest_of(theirs)
+    assert theirs.n_branches > 0
 
 
 def test_a_tree_of_odd_values_keeps_its_numbers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

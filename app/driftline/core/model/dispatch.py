@@ -16,6 +16,7 @@ from river import base, compose, linear_model, preprocessing, tree
 from river.__version__ import __version__
 
 from driftline.core.model.fast.bayes import multinomial
+from driftline.core.model.fast.forest import forest
 from driftline.core.model.fast.hoeffding import hoeffding
 from driftline.core.model.fast.kernel import Scaling, descend, link, says, scaling
 from driftline.core.model.fast.named_linear import NamedLinear, named_linear
@@ -91,7 +92,7 @@ class Walk:
         self._scalings: dict[int, Scaling] = {}
         steps = self._steps
         last = steps[-1] if steps else model
-        self._quick = (hoeffding(last) or multinomial(last)) if KNOWN else None
+        self._quick = (hoeffding(last) or forest(last) or multinomial(last)) if KNOWN else None
         self._walked = steps is not None and bool(steps[-1]._supervised)  # else it learns by itself
         self.plan: Plan | None = None
         if steps is not None and self._walked and KNOWN:

@@ -305,13 +305,12 @@ cdef inline bint number_of(PyObject *given, double *into) except -1:
     return False
 
 
-def way(node, dict features not None):
-    cdef PyObject *value
+def way(node, features):
     parent = None
     while type(node) is BRANCH:
-        value = PyDict_GetItemWithError(features, node.feature)
-        if value is NULL or <object> value is None:
+        value = features.get(node.feature)
+        if value is None:
             return None, None
         parent = node
-        node = node.children[0 if <object> value <= node.threshold else 1]
+        node = node.children[0 if value <= node.threshold else 1]
     return node, parent

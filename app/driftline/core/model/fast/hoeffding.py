@@ -14,12 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 from river import tree as trees
+from river.tree.nodes.arf_htc_nodes import RandomLeafNaiveBayesAdaptive
 from river.tree.nodes.htc_nodes import LeafNaiveBayesAdaptive
 
 from driftline.core.model.fast import leaf as arithmetic
 from driftline.core.model.fast.leaf import Leaf, plain_learn, says
 
 _ODD_MAX = 100
+_LEAVES = (LeafNaiveBayesAdaptive, RandomLeafNaiveBayesAdaptive)  # the second learns some of the features
 
 
 class Hoeffding:
@@ -64,8 +66,8 @@ class Hoeffding:
         self._asked, self._found, self._votes = features, (leaf, parent), votes
         return shares
 
-    def teach(self, features: Any, label: Any) -> None:
-        """What `learn_one` does."""
+    def teach(self, features: Any, label: Any, times: float = 1.0) -> None:
+        """What `learn_one` does with a weight of so many times."""
         tree, votes = self._tree, None
         if features is self._asked:
             (leaf, parent), votes = self._found, self._votes
@@ -74,16 +76,20 @@ class Hoeffding:
         self._asked = None
         if leaf is None:
             self.settle()
-            tree.learn_one(features, label)
+            tree.learn_one(features, label, w=times)
             return
         tree.classes.add(label)
-        tree._train_weight_seen_by_model += 1.0
+        tree._train_weight_seen_by_model += times
         self._learned += 1
         taken = self._leaves.get(leaf) or self._take(leaf)
-        weight = None if taken is None else taken.learn(features, label, 1.0)
+        weight = None if taken is None else taken.learn(features, label, times)
         if weight is None:
             self._leave(leaf, taken, odd=taken is not None and taken.knows(label))
-            weight = plain_learn(leaf, features, label, tree.nominal_attributes, votes)
+            if type(leaf) is LeafNaiveBayesAdaptive and times == 1.0:
+                weight = plain_learn(leaf, features, label, tree.nominal_attributes, votes)
+            else:
+                leaf.learn_one(features, label, w=times, tree=tree)
+                weight = leaf.total_weight
         if tree._growth_allowed:
             self._grow(leaf, parent, features, weight)
         if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
@@ -108,8 +114,11 @@ class Hoeffding:
         """Take the numbers of a leaf out; None if they cannot be."""
         if arithmetic.Taken is None or (self._odd > _ODD_MAX and self._odd * 10 > self._learned):
             return None
+        random = type(leaf) is RandomLeafNaiveBayesAdaptive
+        if random and leaf.splitters and set(leaf.splitters) != set(leaf.feature_indices):
+            return None
         try:
-            taken = self._leaves[leaf] = arithmetic.Taken(leaf, True)
+            taken = self._leaves[leaf] = arithmetic.Taken(leaf, not random)
         except ValueError:
             self._odd += bool(leaf.splitters)  # a new leaf has none yet
             return None
@@ -135,5 +144,5 @@ def hoeffding(model: Any) -> Hoeffding | None:
 def _leaf(root: Any, features: Any) -> tuple[Any, Any]:
     """The leaf that features lead to, and the branch above it; no leaf where River must see for itself."""
     node, parent = arithmetic.way(root, features)
-    usual = type(node) is LeafNaiveBayesAdaptive and node.splitters is not None
+    usual = type(node) in _LEAVES and node.splitters is not None
     return (node, parent) if usual else (None, None)
