@@ -4,6 +4,7 @@
 or gzipped). `python -m benchmarks.forecast demand` does so for the made sales of 50 stores x 20 items, 14 days ahead,
 with a shift half way; `--stores`, `--items` and `--days` make fewer. `python -m benchmarks.forecast kinds` makes other
 kinds of series: intermittent, trending, of several levels, a random walk, with outliers, of two seasons.
+`python -m benchmarks.forecast oracle` prints what no model or interval could better on the made sales.
 
 Each prints what `SeasonalRegression` reaches beside the seasonal naive forecast and, with `--models`, beside others;
 coverage after the shift by when forecasts were served; and CPU time of the fold per observation.
@@ -18,12 +19,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
 import numpy as np
 
-from driftline.cli.demand import DAY_MS, promoted, sales
+from driftline.cli.demand import DAY_MS, NOISE, PROMOTED, PROMOTED_SHARE, SHIFTED, Usual, promoted, sales
 from driftline.core.fold.step import step
 from driftline.core.oracle import Oracle
 from driftline.core.output import Judged, Outcome
@@ -39,6 +41,7 @@ OTHERS = (
 )
 START_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 WINDOW = 500  # observations
+PAIRS = 5  # a season apart, before the first forecast
 Row = tuple[int, dict[str, Any]]
 
 
@@ -195,6 +198,51 @@ def say_after(run: Run, shift_ms: int, step_ms: int) -> None:
         )
 
 
+# -- what could be reached
+
+
+class World:
+    """Made sales whose law is known; an oracle knows it, and the day of the shift.
+
+    Attributes:
+        mean: of each sale, by day and series, without promotions.
+        promo: whether it was promoted.
+        sold: how much.
+    """
+
+    def __init__(self, stores: int, items: int, days: int, seed: int) -> None:
+        self.shift_at = days // 2
+        usual, series = Usual(stores, items, Random(seed)), [(s, i) for s in range(stores) for i in range(items)]
+        rises = [SHIFTED if day >= self.shift_at else 1.0 for day in range(days)]
+        self.mean = np.array([[usual.mean(s, i, day) * rise for s, i in series] for day, rise in enumerate(rises)])
+        made = [event for _, event in sales(stores, items, days, self.shift_at, START_MS, seed)]
+        self.promo = np.array([event["promo"] for event in made], bool).reshape(self.mean.shape)
+        self.sold = np.array([event["demand"] for event in made], float).reshape(self.mean.shape)
+
+    def mase(self, *, planned: bool) -> float:
+        """Of the mean as a forecast, over the days that have one a season before.
+
+        Args:
+            planned: promotions are known ahead.
+        """
+        errors = np.abs(self.sold - self.mean * np.where(self.promo & planned, PROMOTED, 1.0))[7:]
+        moved = np.abs(self.sold[7:] - self.sold[:-7])
+        scales = np.cumsum(moved, axis=0) / np.arange(1, len(moved) + 1)[:, None]
+        return float(np.mean(errors[PAIRS:] / scales[PAIRS - 1 : -1]))
+
+    def inside(self, share: float, *, planned: bool, rng: np.random.Generator, draws: int = 1_000) -> Any:
+        """Whether each sale after the shift lay in an interval around the root of its mean that holds a share."""
+        found = []
+        for mean, promo, sold in zip(self.mean, self.promo, self.sold, strict=True):
+            known = mean * np.where(promo & planned, PROMOTED, 1.0)
+            promoted_too = (rng.random((draws, len(mean))) < PROMOTED_SHARE) & (not planned)
+            drawn = known * np.where(promoted_too, PROMOTED, 1.0) * np.exp(rng.normal(0, NOISE, (draws, len(mean))))
+            off = np.abs(np.sqrt(np.vstack([rng.poisson(drawn), sold])) - np.sqrt(known))
+            off += rng.random(off.shape) * 1e-9  # equal counts in any order
+            found.append(off[-1] <= np.quantile(off[:-1], share, axis=0))
+        return np.array(found)[self.shift_at :]
+
+
 @click.group()
 def main() -> None:
     """Measure forecasts."""
@@ -236,6 +284,26 @@ def measure_demand(stores: int, items: int, days: int, models: bool) -> None:
 def measure_kinds(series: int, days: int) -> None:
     for name, transform in KINDS.items():
         say(name, Run(pipeline_of(DAILY, MODEL, transform=transform), list(kind(name, series, days))))
+
+
+@main.command("oracle")
+@click.option("--stores", default=10, show_default=True)
+@click.option("--items", default=10, show_default=True)
+@click.option("--days", default=120, show_default=True)
+@click.option("--seeds", default=10, show_default=True)
+def measure_oracle(stores: int, items: int, days: int, seeds: int) -> None:
+    worlds, rng = [World(stores, items, days, 7 + seed) for seed in range(seeds)], np.random.default_rng(1)
+    for planned in (False, True):
+        name = f"promotions {'known ahead' if planned else 'not known'}"
+        click.echo(f"{name}: MASE of the mean {np.mean([world.mase(planned=planned) for world in worlds]):.3f}")
+        for share in (0.9, 0.911):
+            runs = []
+            for world in worlds:
+                inside = world.inside(share, planned=planned, rng=rng).ravel()
+                runs += [np.mean(inside[n : n + WINDOW]) for n in range(WINDOW, len(inside) - WINDOW, WINDOW)]
+            near = np.mean([0.87 <= run <= 0.93 for run in runs])
+            held = f"{np.mean(runs):.3f} inside, {near:.3f} of {len(runs)} runs within 0.87 to 0.93"
+            click.echo(f"  intervals of {share}: {held}")
 
 
 if __name__ == "__main__":

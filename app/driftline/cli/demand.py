@@ -20,8 +20,8 @@ _WEEKS: Final = (
     (1.0, 1.05, 1.05, 1.05, 1.1, 0.95, 0.8),
     (0.7, 0.75, 0.8, 0.9, 1.25, 1.5, 1.1),
 )
-_NOISE: Final = 0.12  # standard deviation of the logarithm
-_PROMOTED_SHARE: Final = 0.06
+NOISE: Final = 0.12  # standard deviation of the logarithm
+PROMOTED_SHARE: Final = 0.06
 
 PIPELINE: Final = """\
 # Daily demand by store and item, forecast for the next {horizons} days after each observation.
@@ -59,6 +59,23 @@ drift:
 """
 
 
+class Usual:
+    """The mean demand of each store and item by day, without promotions and shifts.
+
+    Args:
+        random: what sizes and trends are drawn from.
+    """
+
+    def __init__(self, stores: int, items: int, random: Random) -> None:
+        self.sizes = [random.lognormvariate(0.0, 0.5) for _ in range(stores)]
+        self.means = [random.lognormvariate(2.7, 0.6) for _ in range(items)]
+        self.trends = [random.gauss(0.0, 0.0008) for _ in range(items)]
+
+    def mean(self, store: int, item: int, day: int) -> float:
+        week = _WEEKS[item % len(_WEEKS)][day % 7]
+        return self.sizes[store] * self.means[item] * week * exp(self.trends[item] * day)
+
+
 def sales(
     stores: int, items: int, days: int, shift_at: int, start_ms: int, seed: int = 7, rise: float = SHIFTED
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -69,16 +86,14 @@ def sales(
         start_ms: of the first day.
     """
     random = Random(seed)
-    sizes = [random.lognormvariate(0.0, 0.5) for _ in range(stores)]
-    means = [random.lognormvariate(2.7, 0.6) for _ in range(items)]
-    trends = [random.gauss(0.0, 0.0008) for _ in range(items)]
+    usual = Usual(stores, items, random)
     for day in range(days):
         for store in range(stores):
             for item in range(items):
                 promo = promoted(store, item, day, seed)
-                mean = sizes[store] * means[item] * _WEEKS[item % len(_WEEKS)][day % 7] * exp(trends[item] * day)
+                mean = usual.mean(store, item, day)
                 mean *= (PROMOTED if promo else 1.0) * (rise if day >= shift_at else 1.0)
-                demand = _count(random, mean * exp(random.gauss(0.0, _NOISE)))
+                demand = _count(random, mean * exp(random.gauss(0.0, NOISE)))
                 yield (
                     start_ms + day * DAY_MS,
                     {
@@ -94,7 +109,7 @@ def sales(
 
 def promoted(store: int, item: int, day: int, seed: int = 7) -> bool:
     """Whole weeks, and all stores of one region together."""
-    return Random(f"{seed} {store % 5} {item} {day // 7}").random() < _PROMOTED_SHARE
+    return Random(f"{seed} {store % 5} {item} {day // 7}").random() < PROMOTED_SHARE
 
 
 def _count(random: Random, mean: float) -> int:
