@@ -104,9 +104,12 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
         return lambda values: Prediction(label=_plain(predict_one(values)))
     predict_proba_one = asked.ask("predict_proba_one")
     own_label = _overrides_predict_one(model)
+    usual = of_two and not own_label
 
     def classify(values: Values) -> Prediction | None:
         probabilities = predict_proba_one(values)
+        if usual and len(probabilities) == 2 and (known := _yes_or_no(probabilities, threshold)) is not None:
+            return known
         label, most, plain = predict_one(values) if own_label else None, -inf, True
         for name, probability in probabilities.items():
             if not PROBABILITY_LEAST <= probability <= PROBABILITY_MOST:
@@ -130,6 +133,17 @@ def _classes(asked: Asked, model: Any, probabilistic: bool, *, of_two: bool, thr
         return Prediction(label, shares, value)  # a copy: a model may hand out what it goes on to change
 
     return classify
+
+
+def _yes_or_no(probabilities: Any, threshold: float | None) -> Prediction | None:
+    """Of probabilities of False and True, in this order, as most models of two classes give them; None of others."""
+    (first, of_false), (second, of_true) = probabilities.items()
+    if not (first is False and second is True and type(of_false) is type(of_true) is float):
+        return None
+    if not PROBABILITY_LEAST <= of_false <= PROBABILITY_MOST or not PROBABILITY_LEAST <= of_true <= PROBABILITY_MOST:
+        return None
+    label = of_true > of_false if threshold is None else of_true >= threshold
+    return Prediction(label, {False: of_false, True: of_true}, of_true)
 
 
 def _number(answer: Any) -> Prediction | None:
