@@ -143,6 +143,7 @@ def test_what_came_after_the_span_is_not_known_in_it() -> None:
     found = gathered(chosen, made, 0, until_ms)
     assert (found.served, found.kpis["fraud_loss"].known, found.kpis["fraud_loss"].expired) == (12, 8, 0)
     assert "Fraud loss, in addition: 4 events had no label yet at the end of the span." in render(first, "text")
+    assert "from 8 events with a label (4 false negatives, 4 true negatives)." in render(first, "text")
 
 
 @pytest.mark.parametrize("role", SECTIONS)

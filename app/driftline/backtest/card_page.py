@@ -17,7 +17,7 @@ from driftline.core.pipeline import Pipeline
 from driftline.core.task import task_of
 from driftline.core.timestamp import written
 from driftline.core.wording import RUNGS, money, percent
-from driftline.operate.digest_page import GUARDED, kind_text
+from driftline.operate.digest_page import GUARDED, counted_kind
 from driftline.operate.sheet import sheet
 
 _TIME: Final = "%Y-%m-%d %H:%M"
@@ -183,7 +183,7 @@ def _segments(card: Card) -> Table:
 
 
 def _kpi(kpi: KpiFigure) -> Iterator[str]:
-    kinds = ", ".join(f"{count:,} {kind_text(kind)}" for kind, count in kpi.by_kind.items())
+    kinds = ", ".join(counted_kind(kind, count) for kind, count in kpi.by_kind.items())
     known = f"{money(kpi.known, kpi.unit)} known, from {kpi.known_events:,} events with a label"
     yield f"{known} ({kinds})." if kinds else f"{known}."
     if kpi.assumed_events:

@@ -25,7 +25,7 @@ from driftline.backtest.threshold import Threshold
 from driftline.core.task.measure import Figure as FigureName
 from driftline.core.timestamp import written
 from driftline.core.wording import money
-from driftline.operate.digest_page import kind_text
+from driftline.operate.digest_page import counted_kind
 
 ALERTS_SHOWN = 50
 DIFFERENCES_SHOWN = 20
@@ -128,7 +128,7 @@ def _money(one: CandidateReport) -> Iterator[_Money]:
         )
         words += Markup(".") if kpi.best is None else _best_threshold(kpi, kpi.best)
         kinds = [
-            f"{int(cell['events']):,} {kind_text(kind)} ({money(cell['total'], kpi.unit)})"
+            f"{counted_kind(kind, int(cell['events']))} ({money(cell['total'], kpi.unit)})"
             for kind, cell in kpi.by_kind.items()
         ]
         more = [", ".join(kinds)]
@@ -306,7 +306,7 @@ def _counts(one: CandidateReport) -> str:
 
 
 _COUNTED = {
-    "quarantine_opened": "times that labels became suspect",
+    "quarantine_opened": "bursts of suspect labels",
     "quarantine_held": "labels held back",
     "quarantine_undone": "learned labels taken back",
     "quarantine_released": "held labels released",

@@ -191,7 +191,7 @@ class _Words:
             form = self._found.pipeline.kpi[name]
             shown, unit = name.replace("_", " "), form.unit
             shown = shown[:1].upper() + shown[1:]
-            kinds = ", ".join(f"{count:,} {kind_text(kind)}" for kind, count in sorted(made.kinds.items()))
+            kinds = ", ".join(counted_kind(kind, count) for kind, count in sorted(made.kinds.items()))
             yield Line(
                 f"{shown}: {money(made.known_total / MICRO, unit)} known, from {made.known:,} events with a label"
                 + (f" ({kinds})." if kinds else ".")
@@ -316,9 +316,10 @@ GUARDED: Final = {
 }
 
 
-def kind_text(kind: str) -> str:
-    """A kind of decision; `none` is that of a prediction that was not served."""
-    return "without a decision" if kind == UNSERVED else kind.replace("_", " ")
+def counted_kind(kind: str, count: int) -> str:
+    """How many decisions of a kind; `none` is that of a prediction that was not served."""
+    text = "without a decision" if kind == UNSERVED else kind.replace("_", " ")
+    return f"{count:,} {text}{'s' if kind.endswith(('_positive', '_negative')) and count != 1 else ''}"
 
 
 def _shard_and_signal(episode: str, pipeline: str) -> tuple[str, str]:
