@@ -171,3 +171,19 @@ def test_what_is_too_long_for_a_time_is_refused_at_once(value: str, form: str) -
         TimeForm(form).read(value)
     Times().add([value])
     assert time.process_time() - begun_s < 1
+
+
+def test_a_column_of_day_numbers_is_looked_at_one_by_one_and_not_in_a_range() -> None:
+    class Counted(float):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return float(self) == other
+
+        __hash__ = float.__hash__
+
+    times = Times()
+    times.add([Counted(45_292.25)])
+    assert times.are_serials()
+    assert Counted.compared < 10

@@ -17,6 +17,7 @@ from msgspec import Struct
 from driftline.author.leak import Cell, find_leaks
 from driftline.author.moment import Moments, are_dates, why_unread
 from driftline.author.word import looks_like_id, names_label, numbers_rows
+from driftline.core.number import split_unit
 from driftline.core.pipeline import FeatureType
 from driftline.core.task import UNLABELLED, TaskName, task_of, tasks
 from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, are_spread, refuse_alike
@@ -34,6 +35,9 @@ _DAYS = (19_000_101, 21_001_231)  # written as one number
 _COUNTER_VALUES_MIN = 4
 _DAY_MS = 86_400_000
 _COUNTER_ROWS_MIN = 20
+_UNITS_LOOKED, _UNITS_MIN = 200, 0.9
+_FILLERS = (999, 9_999, 99_999, 999_999, -1, -9, -99, -999, -9_999)  # what stands where there is no number
+_FILLERS_MIN, _FAR = 5, 3.0  # how often it stands, and how many times the others' span it is away from them
 _NAME_MAX = 200
 _TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})
 
@@ -276,7 +280,26 @@ def _number(name: str, known: Sequence[Cell], gaps: bool) -> Field | Left:
         return Left(name, "number", "it only increases: a counter or clock, different in every event")
     if max(abs(number) for number in numbers) > 1e15:
         return Left(name, "number", "its numbers exceed limits.number_max")
-    return Field(name, "number", "number", _middle(known) if gaps else None, spread=are_spread(numbers))
+    note = _of_fillers(numbers)
+    return Field(name, "number", "number", _middle(known) if gaps else None, note, spread=are_spread(numbers))
+
+
+def _of_fillers(numbers: Sequence[float]) -> str:
+    """That a number such as 999, which comes again far from all others, may mean that there is none."""
+    counts = Counter(numbers)
+    for filler in (one for one in _FILLERS if counts[one] >= _FILLERS_MIN):
+        others = [number for number in counts if number != filler]
+        if not others:
+            continue
+        least, most = min(others), max(others)
+        away = filler - most if filler > most else least - filler
+        alone = least >= 0 > filler and counts[filler] > max(counts[one] for one in others)
+        if alone or away >= _FAR * (most - least):
+            return (
+                f"{filler} stands in {counts[filler]:,} rows, the others are from {least:g} to {most:g}: if it means "
+                "that there is none, leave it empty in the data"
+            )
+    return ""
 
 
 def _are_digits_of_ids(numbers: Sequence[float], distinct: int) -> bool:
@@ -298,7 +321,7 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
         return Left(name, "string", "it holds text in some rows and numbers in others")
     if are_dates(known):
         return Left(name, "string", "it holds times; only those of the event itself are read, by event.time")
-    if unread := why_unread(known):
+    if unread := why_unread(known) or _why_in_units(known):
         return Left(name, "string", unread)
     if words >= _WORDS and distinct > ONE_HOT_MAX:
         return Field(name, "text", "text", fill)
@@ -311,6 +334,17 @@ def _text(name: str, known: Sequence[str], gaps: bool, *, mixed: bool) -> Field 
     if distinct > _HASHED_MAX:
         return Left(name, "string", f"{distinct:,} different values are too many to learn from")
     return Field(name, "string", "hashed", fill, note=f"{distinct:,} different values, hashed into a few columns")
+
+
+def _why_in_units(known: Sequence[str]) -> str:
+    """Why numbers with a unit are not read as numbers: they have several, or are text in JSON."""
+    pairs = [split_unit(text) for text in known[:_UNITS_LOOKED]]
+    units = sorted({unit for number, unit in pairs if unit and number[-1:].isdigit()})
+    if sum(bool(unit) for _, unit in pairs) < _UNITS_MIN * len(pairs):
+        return ""
+    if len(units) > 1:
+        return f"its numbers are in {' and '.join(units[:3])}; convert them to one unit to use them"
+    return f"its numbers are texts with a unit, such as {known[0]!r:.40}; send the number alone to use it"
 
 
 def _kind(cell: Cell) -> FeatureType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from driftline.author.leak import Cell
 from driftline.core.error import InputFileError
-from driftline.core.number import Decimal, is_missing, parse_number
+from driftline.core.number import Decimal, is_missing, parse_number, split_unit
 from driftline.core.pipeline import close_match, format_path
 from driftline.ingest.column import FALSE_WORDS, SAMPLE_ROWS, TRUE_WORDS, NumberForm, number_forms
 from driftline.ingest.rows import Bad, CsvRows, is_json, json_rows, open_text
@@ -87,7 +87,11 @@ def find_column(sample: Sample, option: str, name: str) -> str:
         raise InputFileError(f"{option} {name}: it holds arrays; name a field with a single value")
     columns = list(sample.columns)
     shown = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
-    raise InputFileError(f"{option} {name}: no such field in the data{close_match(name, columns)}. Its fields: {shown}")
+    unnamed = not sample.typed and any(map(_is_number, columns))
+    hint = ". Is its first line a row? Then put a line of names before it" if unnamed else ""
+    raise InputFileError(
+        f"{option} {name}: no such field in the data{close_match(name, columns)}. Its fields: {shown}{hint}"
+    )
 
 
 def _read_csv(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
@@ -100,10 +104,23 @@ def _read_csv(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
     cells = dict(zip(rows.header, zip(*first, strict=True), strict=True)) if first else {}
     unnamed = tuple(place for place, name in enumerate(rows.header, 1) if not name)
     texts = {name: column for name, column in cells.items() if name}
-    numeric = {name: set(column) for name, column in texts.items() if _are_numbers(set(column))}
+    numeric = {name: set(column) for name, column in texts.items() if _are_numbers(set(column), units=True)}
     forms = number_forms(path, numeric, decimal, rows.separator)
     columns = {name: _values(column, forms.get(name)) for name, column in texts.items()}
+    if _is_row(texts):
+        number = next(name for name in texts if _is_number(name))
+        raise InputFileError(
+            f"{path}: its first line must name the columns, and {number!r:.40} and others in it look like values; put "
+            "a line of names before it"
+        )
     return Sample(columns, whole, (), False, bad, unnamed)
+
+
+def _is_row(columns: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the names of columns are rather the values of a row: a number among them, and several that come again as
+    values of their column."""
+    again = sum(name in cells for name, cells in columns.items())
+    return again >= max(2, len(columns) / 3) and any(map(_is_number, columns))
 
 
 def _read_json(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
@@ -132,9 +149,18 @@ def _read_json(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
     return Sample(columns, whole, arrays, True, bad, (), written, lists)
 
 
-def _are_numbers(texts: Iterable[str]) -> bool:
-    """Whether the distinct texts of a column are numbers, but for a few and those that mean that there is none."""
+def _are_numbers(texts: Iterable[str], *, units: bool = False) -> bool:
+    """Whether the distinct texts of a column are numbers, but for a few and those that mean that there is none.
+
+    Args:
+        units: they may have a unit, and all the same.
+    """
     known = [text for text in texts if not is_missing(text)]
+    if units:
+        pairs = [split_unit(text) for text in known]
+        if len({unit for _, unit in pairs if unit}) > 1:
+            return False
+        known = [text for text, _ in pairs]
     if not known or any(map(_CODE.fullmatch, known)):
         return False
     numbers = sum(_is_number(text) for text in known)
@@ -153,7 +179,7 @@ def _values(texts: Sequence[str], form: NumberForm | None) -> list[Any]:
         return [None if not text or (truths and is_missing(text)) else text for text in texts]
     read: dict[str, Any] = {}
     for text in set(texts):
-        number = parse_number(text, form.decimal, thousands=form.thousands)
+        number = form.parse(text)
         read[text] = number if number is not None else None if is_missing(text) else text
     if all(
         isinstance(number, int) or (isinstance(number, float) and number.is_integer())

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from driftline.author.past import Proposal, propose
 from driftline.author.profile import Left, Profile, ProfileError, looks_like_label, profile, without_features
 from driftline.author.sample import Sample, find_column, read_sample
 from driftline.author.series import Found, find_series
+from driftline.author.shuffle import are_sorted, shuffled, write_shuffled
 from driftline.cli.ahead import AheadDraft, AheadTrial
 from driftline.cli.command.init import Wanted
 from driftline.cli.draft import Draft, Origin
@@ -67,7 +69,7 @@ class Plan:
     found: Profile
     past: Proposal
     trial: Callable[[], Tried | None]
-    files: Mapping[Path, Path] = field(default_factory=dict)
+    files: Mapping[Path, Path] = attribute(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -93,7 +95,11 @@ def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
             plan = _plan_slates(logged, sample, origin, wanted, Path(folder))
             sample = replace(sample, arrays=tuple(one for one in sample.arrays if one != logged.listed))
         else:
-            plan = _plan(_profile(sample, rows, wanted), sample, origin, wanted)
+            found = _profile(sample, rows, wanted)
+            tried = path
+            if _sorted_by_class(found, sample, label):
+                sample, tried = shuffled(sample), write_shuffled(path, Path(folder), sample.rows)
+            plan = _plan(found, sample, origin, wanted, tried)
         _finish(plan, origin, wanted, sample, unlabelled, as_json)
 
 
@@ -198,8 +204,18 @@ def _profile(sample: Sample, rows: Rows, wanted: Wanted) -> Profile:
     return _without_text(found, rows.path) if task_of(found.target.task).draft.numbers_only else found
 
 
-def _plan(found: Profile, sample: Sample, origin: Origin, wanted: Wanted) -> Plan:
-    """A forecast of series where the table holds such, else a prediction for each row."""
+def _sorted_by_class(found: Profile, sample: Sample, label: str | None) -> bool:
+    """Whether the rows stand in the order of their classes, and no time says in which they came."""
+    classes = task_of(found.target.task).supervised and not task_of(found.target.task).labels.numeric
+    return label is not None and classes and found.time is None and are_sorted(sample.columns[label])
+
+
+def _plan(found: Profile, sample: Sample, origin: Origin, wanted: Wanted, tried: Path) -> Plan:
+    """A forecast of series where the table holds such, else a prediction for each row.
+
+    Args:
+        tried: the file for the trial of models.
+    """
     rows = origin.rows
     series = _series(found, sample, rows, wanted)
     if series is not None and rows.label is not None:
@@ -210,8 +226,12 @@ def _plan(found: Profile, sample: Sample, origin: Origin, wanted: Wanted) -> Pla
     past = propose(found, sample.columns, rows.label)
     draft = Draft(found, past, sample, origin)
     fields = Fields(rows.label, decimal=rows.decimal, time_form=rows.time_form)
-    trial = Trial(TableSource(rows.path, fields, origin.label_delay_ms), sample, found, past, rows.label)
-    notes = (*_of_series_predicted(found, sample, rows.label, wanted), *_of_items(found, sample, rows.label, wanted))
+    trial = Trial(TableSource(tried, fields, origin.label_delay_ms), sample, found, past, rows.label)
+    notes = (
+        *_of_order(rows, tried),
+        *_of_series_predicted(found, sample, rows.label, wanted),
+        *_of_items(found, sample, rows.label, wanted),
+    )
     return Plan(draft, found, past, lambda: _settled(draft, trial.run(draft)), notes=notes)
 
 
@@ -270,6 +290,15 @@ def _of_series_predicted(found: Profile, sample: Sample, label: str | None, want
     if series is None:
         return ()
     return (f"{series.described(label)}; --label-delay makes it a label: to forecast it instead, add --task forecast",)
+
+
+def _of_order(rows: Rows, tried: Path) -> Iterator[str]:
+    """That the trial was over other rows than a stream of this file would have."""
+    if tried != rows.path:
+        yield (
+            f"the rows are sorted by {rows.label}, as a stream never is: the trial shuffled them. Shuffle the file "
+            "before `backtest`, `train` and `produce`, or their figures mean nothing"
+        )
 
 
 def _of_items(found: Profile, sample: Sample, label: str | None, wanted: Wanted) -> tuple[str, ...]:
@@ -376,6 +405,9 @@ def _print_notes(plan: Plan, sample: Sample, origin: Origin) -> None:
     for left in found.left:
         begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
         _note(f"{begin} {left.why}")
+    for field in found.features:
+        if field.note and field.type == "number":
+            _note(f"note: {field.name}: {field.note}")
     for array in sample.arrays:
         _note(f"left out: {array}: it holds arrays")
     for line in sample.bad.lines:

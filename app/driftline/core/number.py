@@ -32,6 +32,18 @@ _GROUPED = {
 }
 _ONE_GROUP = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 _WHOLE_MIN, _WHOLE_MAX = -(2**63), 2**63 - 1
+_UNIT = (
+    r"%|[$€£¥₹₽₩₺₴₪]|(?:US|A|C|NZ|HK|R)\$|EUR|USD|GBP|CHF|JPY|CNY|INR|BRL|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|TRY|"
+    r"RUB|ZAR|MXN|KRW|SGD|HKD|[Ee]uros?|kr\.?|zł|Kč|Ft|Fr\.|Rs\.?"
+)
+_WITH_UNIT = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?:(?P<before>{_UNIT})\s*(?P<first>[+-]?[0-9][0-9.,{_BLANKS}]*)|"
+    rf"(?P<last>[0-9][0-9.,{_BLANKS}]*?)\s*(?P<after>{_UNIT}))"
+)
+_SAME_UNIT = {
+    "€": "EUR", "euro": "EUR", "euros": "EUR", "Euro": "EUR", "Euros": "EUR", "£": "GBP", "US$": "USD", "R$": "BRL",
+    "Fr.": "CHF", "zł": "PLN",
+}  # fmt: skip
 
 
 def is_missing(text: str) -> bool:
@@ -67,6 +79,21 @@ def parse_number(text: str, decimal: Decimal = ".", *, thousands: bool = False) 
         return int(text)
     number = float(text)
     return number if math.isfinite(number) else None
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A number without its unit, and that unit: a currency or a percent sign, before or after it; empty without one.
+
+    Currencies are not told apart by their value: who adds up numbers must see that they have one unit.
+    """
+    text = text.strip().replace("\u2212", "-")
+    if not text or (text[-1].isdigit() and text[0] in ".0123456789"):
+        return text, ""
+    found = _WITH_UNIT.fullmatch(text)
+    if found is None:
+        return text, ""
+    unit = found["before"] or found["after"]
+    return found["sign"] + (found["first"] or found["last"]).strip(), _SAME_UNIT.get(unit, unit)
 
 
 class Signs:

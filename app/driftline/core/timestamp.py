@@ -366,7 +366,7 @@ class Times:
             self._recent += abs(_of_number(number)) >= _YEAR_MS
         except ValueError:
             self._recent += 1
-        self._serials += number in _EXCEL or int(number) in _EXCEL
+        self._serials += int(number) in _EXCEL
         digits = str(int(number))
         if len(digits) == _CALENDAR_HOURS:
             self._hours += digits[8:] < "24" and _calendar(digits[:8]) is not None

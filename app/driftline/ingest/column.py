@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from driftline.codec.decode import MISSING
 from driftline.core.error import InputFileError
 from driftline.core.notation import is_rooted
-from driftline.core.number import Decimal, Signs, is_missing, is_unlabelled, parse_number
+from driftline.core.number import Decimal, Signs, is_missing, is_unlabelled, parse_number, split_unit
 from driftline.core.pipeline import Pipeline
 from driftline.core.pipeline.target import Target, TargetError
 from driftline.core.task import task_of
@@ -54,20 +54,33 @@ def read_cell(text: str) -> Cell:
 
 @dataclass(frozen=True, slots=True)
 class NumberForm:
-    """How a column writes its numbers; see `core.number.parse_number`."""
+    """How a column writes its numbers; see `core.number.parse_number`.
+
+    Args:
+        unit: that its numbers may have, such as a currency; no number may have another one.
+    """
 
     decimal: Decimal = "."
     thousands: bool = False
+    unit: str = ""
+
+    def parse(self, text: str) -> int | float | None:
+        """The number that a text is; None where it is none."""
+        if self.unit:
+            number, unit = split_unit(text)
+            text = number if unit == self.unit else text
+        return parse_number(text, self.decimal, thousands=self.thousands)
 
     def reader(self, name: str) -> Read:
         def read(text: str) -> Any:
-            number = parse_number(text, self.decimal, thousands=self.thousands)
+            number = self.parse(text)
             if number is not None:
                 return number
             if is_missing(text):
                 return MISSING
             comma = " with a decimal comma" if self.decimal == "," else ""
-            raise BadCellError(f"{name} is {text!r:.80}, which is not a number{comma}")
+            unit = f" in {self.unit}" if self.unit else ""
+            raise BadCellError(f"{name} is {text!r:.80}, which is not a number{unit}{comma}")
 
         return read
 
@@ -84,12 +97,14 @@ def number_forms(
     Raises:
         InputFileError: a column can be read both ways.
     """
+    split = {name: [split_unit(text) for text in texts] for name, texts in columns.items()}
+    units = {name: _unit_of(path, name, {unit for _, unit in texts if unit}) for name, texts in split.items()}
     if stated is not None:
-        return dict.fromkeys(columns, NumberForm(stated, thousands=True))
+        return {name: NumberForm(stated, thousands=True, unit=units[name]) for name in columns}
     found = {}
-    for name, texts in columns.items():
+    for name, pairs in split.items():
         found[name] = Signs()
-        found[name].add(texts)
+        found[name].add(text for text, _ in pairs)
     seen = {signs.decimal for signs in found.values()} - {None}
     forms = {}
     for name, signs in found.items():
@@ -105,8 +120,21 @@ def number_forms(
                 "columns have "
                 "decimal commas; give --decimal , or --decimal ."
             )
-        forms[name] = NumberForm(decimal or ".", thousands=decimal is not None)
+        forms[name] = NumberForm(decimal or ".", thousands=decimal is not None, unit=units[name])
     return forms
+
+
+def _unit_of(path: Path, name: str, units: set[str]) -> str:
+    """The unit of a column's numbers; empty where they have none.
+
+    Raises:
+        InputFileError: they have several, so they cannot be compared.
+    """
+    if len(units) > 1:
+        raise InputFileError(
+            f"{path}, column {name}: its numbers are in {' and '.join(sorted(units)[:3])}; convert them to one unit"
+        )
+    return next(iter(units), "")
 
 
 def read_boolean(name: str) -> Read:

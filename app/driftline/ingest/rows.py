@@ -229,7 +229,9 @@ class CsvRows:
         twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
         if twice:
             which = f"columns {', '.join(twice)} appear" if len(twice) > 1 else f"column {twice[0]} appears"
-            raise InputFileError(f"{self._path}: {which} more than once; give each a unique name")
+            raise InputFileError(
+                f"{self._path}: {which} more than once; its first line must give each column a name of its own"
+            )
         return names
 
     @property
