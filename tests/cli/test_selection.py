@@ -125,6 +125,18 @@ def test_what_features_say_only_together_is_found_by_a_forest(folder: Path) -> N
     assert works(pipeline, data, "passed")
 
 
+def test_always_0_does_not_win_where_most_counts_are_0(folder: Path) -> None:
+    rng = random.Random(6)
+    rows = [(shop := rng.randrange(6), round(rng.random(), 2), int(rng.random() < 0.05 * shop) * rng.randint(1, 3))
+            for _ in range(1_500)]  # fmt: skip
+    shown = init("--input", written("counts.csv", ("shop", "price", "sold"), rows), "--label", "sold")
+    found = table_of(shown)
+    assert min(found, key=lambda name: found[name][0]) != "baseline: median"
+    assert "Most labels are 0, so always 0 would have a small MAE" in shown
+    model = load_pipeline(folder / "counts.yaml").model
+    assert "Quantile" not in model
+
+
 def test_amounts_that_features_multiply_are_learned_as_logarithms(folder: Path) -> None:
     rng = random.Random(12)
     rows = []
@@ -292,19 +304,24 @@ def test_labels_that_come_after_a_week_are_waited_for(folder: Path) -> None:
     assert label.wait_ms == 20 * 86_400_000
 
 
-@pytest.mark.parametrize(
-    ("rows", "flags", "told"),
-    [
-        (40, (), "no trial: 40 labelled rows are too few"),
-        (400, ("--label-delay", "7d"), "no trial: labels come 7d later, but the first 400 rows span"),
-    ],
-)
-def test_without_enough_to_go_by_the_usual_model_is_written(
-    folder: Path, rows: int, flags: tuple[str, ...], told: str
-) -> None:
+def test_labels_that_come_later_than_the_rows_span_are_tried_as_late_as_these_allow(folder: Path) -> None:
     rng = random.Random(4)
-    made = [(rng.gauss(0, 1), rng.gauss(0, 1), int(rng.random() < 0.4)) for _ in range(rows)]
-    assert told in init("--input", written("few.csv", ("a", "b", "y"), made), "--label", "y", *flags)
+    made = [(x := rng.gauss(0, 1), int(rng.random() < 1 / (1 + math.exp(-3 * x)))) for _ in range(800)]
+    shown = init("--input", written("few.csv", ("a", "y"), made), "--label", "y", "--label-delay", "7d")
+    assert "note: labels come 7d later, but the first 800 rows span 799 seconds" in shown
+    assert "tried with labels 3m later" in shown
+    assert "Tried on 800 rows, labels 3m later; figures over the last" in shown
+    assert "is best: Accuracy" in shown
+    label = load_pipeline(folder / "few.yaml").label
+    assert label is not None
+    assert label.wait_ms == 14 * 86_400_000
+
+
+def test_without_enough_to_go_by_the_usual_model_is_written(folder: Path) -> None:
+    rng = random.Random(4)
+    made = [(rng.gauss(0, 1), rng.gauss(0, 1), int(rng.random() < 0.4)) for _ in range(40)]
+    shown = init("--input", written("few.csv", ("a", "b", "y"), made), "--label", "y")
+    assert "no trial: 40 labelled rows are too few" in shown
     assert load_pipeline(folder / "few.yaml").model.strip() == "StandardScaler() | LogisticRegression()"
 
 

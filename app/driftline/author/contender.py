@@ -285,8 +285,11 @@ def rules_for(found: Profile, past: Proposal) -> list[Rule]:
 
 
 def deciding_metric(found: Profile) -> str:
-    """The metric by which a trial chooses, of those that the task's backtests show."""
+    """The metric by which a trial chooses, of those that the task's backtests show.
+
+    Where most labels are 0, always 0 has the least absolute error and says nothing: squares ask for the mean.
+    """
     task = task_of(found.target.task)
     if task.labels.numeric:
-        return "MAE"
+        return "RMSE" if found.target.mostly_zero else "MAE"
     return "AveragePrecision" if 0 < found.target.rare < _UNEVEN else "Accuracy"

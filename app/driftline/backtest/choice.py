@@ -7,14 +7,15 @@ that two runs choose alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from driftline.backtest import report as reports
 from driftline.backtest.baseline import candidates_of
-from driftline.backtest.candidate import Spec
+from driftline.backtest.candidate import Result, Spec
+from driftline.backtest.compare import compare
 from driftline.backtest.report import Asked, CandidateReport
 from driftline.backtest.run import Options, run
 from driftline.backtest.threshold import Threshold
@@ -25,7 +26,12 @@ from driftline.ingest.history import TableSource
 
 LEARNING_SHARE: Final = 0.25  # of the labels: learned and not counted
 LABELS_MIN: Final = 50  # that must count
+_SHARES: Final = frozenset(("Accuracy", "AveragePrecision"))
 TIE: Final = 0.005  # of accuracy: chance alone makes such a difference, so the probabilities decide
+
+
+NEAR: Final = 0.02  # of the errors, or of the metric where that is less: what more work for each event must bring
+_SIGMAS: Final = 2 * 1.959964  # that an interval of 95% is wide
 
 
 class Entry(Struct, frozen=True):
@@ -47,6 +53,21 @@ class Entry(Struct, frozen=True):
     failure: str | None
 
 
+class Near(Struct, frozen=True):
+    """A slow model that was first, and hardly better than a faster one.
+
+    Args:
+        slow, fast: the two.
+        gain: of the slow one, in the metric that decides.
+        error: standard error of that; None with too little data.
+    """
+
+    slow: Entry
+    fast: Entry
+    gain: float
+    error: float | None
+
+
 class Choice(Struct, frozen=True):
     """What a trial found.
 
@@ -55,6 +76,7 @@ class Choice(Struct, frozen=True):
         metric: that decides.
         entries: the best first.
         stopped: someone stopped it, so it says nothing.
+        near: why the first entry is not the winner; None where it is.
     """
 
     rows: int
@@ -62,11 +84,12 @@ class Choice(Struct, frozen=True):
     metric: str
     entries: tuple[Entry, ...]
     stopped: bool
+    near: Near | None = None
 
     @property
     def winner(self) -> Entry | None:
-        """The best entry; None where none is known."""
-        first = next(iter(self.entries), None)
+        """The best entry, or a faster one that is nearly as good; None where none is known."""
+        first = next(iter(self.entries), None) if self.near is None else self.near.fast
         known = first is not None and first.values.get(self.metric) is not None
         return first if known and not self.stopped and self.counted >= LABELS_MIN else None
 
@@ -89,6 +112,7 @@ def choose(
     *,
     processes: int,
     moved: Callable[[int, int], None],
+    slow: Collection[str] = (),
 ) -> Choice:
     """Run a trial.
 
@@ -96,6 +120,7 @@ def choose(
         models: by name, in the order that decides between equals.
         rows: labelled rows that the source will give.
         metric: of the task's own (`core.task.measure`).
+        slow: models that win only where they are clearly better than the best of the others.
     """
     specs = [Spec(name, pipeline.resolved(), "") for name, pipeline in models.items()]
     of_rule: dict[str, Rule] = {}
@@ -131,7 +156,30 @@ def choose(
         for one in sorted(made.candidates, key=rank)
     )
     counted = max((one.counted for one in made.candidates), default=0)
-    return Choice(made.source.rows, counted, metric, entries, outcome.stopped)
+    near = _near(entries, slow, outcome.results, metric)
+    return Choice(made.source.rows, counted, metric, entries, outcome.stopped, near)
+
+
+def _near(entries: Sequence[Entry], slow: Collection[str], results: Mapping[str, Result], metric: str) -> Near | None:
+    """The first entry and the best faster model, where the first is slow and gains little.
+
+    Little is less than `NEAR`, or than the standard error of the difference, by a paired bootstrap over blocks of time.
+    """
+    first = next(iter(entries), None)
+    if first is None or first.name not in slow:
+        return None
+    fast = next((one for one in entries if one.name not in slow and one.failure is None), None)
+    if fast is None or fast.rule is not None:
+        return None
+    own, other = first.values.get(metric), fast.values.get(metric)
+    if own is None or other is None:
+        return None
+    (found,) = compare((fast.name, results[fast.name].tally), {first.name: results[first.name].tally}, None)
+    low, high = next(((one.low, one.high) for one in found.differences if one.metric == metric), (None, None))
+    error = (high - low) / _SIGMAS if low is not None and high is not None else None
+    share = metric in _SHARES
+    gain, room = (own - other, min(other, 1.0 - other)) if share else (other - own, other)
+    return Near(first, fast, gain, error) if gain <= max(NEAR * room, error or 0.0) else None
 
 
 def added_by(rule: Rule, first: Pipeline) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -27,10 +27,12 @@ MANY_ROWS: Final = 20_000  # of more of them, only the first two models are trie
 SLOW_CELLS_MAX: Final = 200_000  # of more of them, no slow model is tried
 DELAYS_SEEN: Final = 4  # as many delays long are the rows that are tried, so that most of them find labels
 _STEP_MS: Final = 1_000  # between rows without a time
+_UNITS_MS: Final = (86_400_000, 3_600_000, 60_000, 1_000)  # of a shorter delay
 _SHOWN: Final = {
     "AveragePrecision": ("AveragePrecision", "ROCAUC", "LogLoss"),
     "Accuracy": ("Accuracy", "ROCAUC", "MacroF1", "LogLoss"),
     "MAE": ("MAE", "RMSE", "R2"),
+    "RMSE": ("RMSE", "MAE", "R2"),
     "MASE": ("MASE", "MAE", "RMSE", "Coverage"),
 }
 _SHORT: Final = {"AveragePrecision": "AvgPrec"}
@@ -114,7 +116,24 @@ class Result:
             yield "  ".join(["  " + name.ljust(_NAME_MAX), *(f"{text:>9}" for text in shown)]) + mark
 
     def _verdict(self) -> str:
-        return f"{self._found_best()}{self._by_squares()}"
+        return f"{self._found_best()}{self._over_the_slow()}{self._by_squares()}{self._of_zeros()}"
+
+    def _over_the_slow(self) -> str:
+        """Why the first of the table was not chosen."""
+        near = self.choice.near
+        if near is None:
+            return ""
+        error = f", standard error {number(near.error)}" if near.error is not None else ""
+        return (
+            f" {near.slow.name} gains {number(near.gain)}{error}, at several times the work an event: a slow model "
+            "must gain more than a standard error and 2%."
+        )
+
+    def _of_zeros(self) -> str:
+        """Why squares decided, where absolute errors usually do."""
+        if self.choice.metric != "RMSE":
+            return ""
+        return " Most labels are 0, so always 0 would have a small MAE and say nothing; RMSE decides."
 
     def _by_squares(self) -> str:
         """Who is best where large errors count most, if that is another: a median beats a mean in MAE only."""
@@ -190,11 +209,10 @@ class Trial:
         task = task_of(self._found.target.task)
         if not task.supervised or task.ahead or task.slates:  # their baselines are part of every backtest
             return None
-        rows, why_not = self._rows()
+        rows, delay_ms = self._rows()
         labels = sum(cell is not None for cell in self._sample.columns[self._label][:rows])
-        if why_not or (1 - LEARNING_SHARE) * labels < LABELS_MIN:
-            why_not = why_not or f"{labels:,} labelled rows are too few"
-            say_untried(why_not)
+        if (1 - LEARNING_SHARE) * labels < LABELS_MIN:
+            say_untried(f"{labels:,} labelled rows are too few")
             return None
         named = {one.name: one for one in contenders(self._found, self._past)}
         cells = rows * (len(self._found.features) + len(self._past.features))
@@ -204,23 +222,33 @@ class Trial:
             named = dict(list(named.items())[:2])
         models = {name: read_pipeline(draft.text_with(one), spare=True) for name, one in named.items()}
         rules, metric = rules_for(self._found, self._past), deciding_metric(self._found)
-        source = TableSource(self._source.path, self._source.fields, self._source.label_delay_ms, rows)
+        source = TableSource(self._source.path, self._source.fields, delay_ms, rows)
         small = rows * len(models) < MANY_ROWS
         with bar(False) as moved:
             processes = 1 if small else min(2, cores())
-            choice = choose(models, rules, source, labels, metric, processes=processes, moved=moved)
+            choice = choose(
+                models,
+                rules,
+                source,
+                labels,
+                metric,
+                processes=processes,
+                moved=moved,
+                slow={name for name, one in named.items() if one.slow},
+            )
         winner = choice.winner
         if winner is None:
             say_untried("it was stopped" if choice.stopped else "too few labels came in time")
             return None
-        return self._result(choice, winner, named, next(iter(models.values())))
+        return self._result(choice, winner, named, next(iter(models.values())), delay_ms)
 
-    def _result(self, choice: Choice, winner: Entry, named: dict[str, Contender], first: Pipeline) -> Result:
+    def _result(
+        self, choice: Choice, winner: Entry, named: dict[str, Contender], first: Pipeline, delay_ms: int
+    ) -> Result:
         best = winner.best
         threshold = None
         if best is not None and best.threshold <= 1 and winner.rule is None:
             threshold = (best.threshold, 2 * best.tp / max(1, 2 * best.tp + best.fp + best.fn))
-        delay_ms = self._source.label_delay_ms
         if winner.rule is None:
             return Result(choice, winner, named[winner.name], delay_ms, {}, (), threshold, None)
         model, features, context = added_by(winner.rule, first)
@@ -228,23 +256,35 @@ class Trial:
         rival = named[choice.best_model.name] if choice.best_model is not None else None
         return Result(choice, winner, contender, delay_ms, _written(features), tuple(context), None, rival)
 
-    def _rows(self) -> tuple[int, str]:
-        """How many rows to try, and why none."""
+    def _rows(self) -> tuple[int, int]:
+        """How many rows to try, and how late their labels are: as late as they will be, or as the rows allow."""
         count = self._sample.rows
         enough = min(
             count, ROWS_MAX, max(1_000, CELLS_MAX // max(1, len(self._found.features) + len(self._past.features)))
         )
         delay_ms = self._source.label_delay_ms
         if not delay_ms:
-            return enough, ""
+            return enough, 0
         times = self._times()
-        if times[-1] - times[0] < 2 * delay_ms:
-            span = f"the first {count:,} rows span {spoken(times[-1] - times[0])}"
-            apart = "" if self._found.time is not None else " (no field holds times, so they count as 1s apart)"
-            whole = "" if self._sample.whole else "; `driftline backtest` tries it over the whole file"
-            return 0, f"labels come {format_duration(delay_ms)} later, but {span}{apart}{whole}"
+        if (span_ms := times[-1] - times[0]) < 2 * delay_ms:
+            return self._within(min(count, MANY_ROWS), times, span_ms)
         reached = next((place for place, at in enumerate(times) if at - times[0] >= DELAYS_SEEN * delay_ms), count)
-        return max(enough, reached), ""
+        return max(enough, reached), delay_ms
+
+    def _within(self, rows: int, times: Sequence[int], span_ms: int) -> tuple[int, int]:
+        """Rows and a delay of which they see enough; it says that labels will come later than in the trial."""
+        shorter_ms = (times[rows - 1] - times[0]) // DELAYS_SEEN
+        unit_ms = next((unit for unit in _UNITS_MS if shorter_ms >= 2 * unit), 1)
+        shorter_ms -= shorter_ms % unit_ms
+        apart = "" if self._found.time is not None else " (no field holds times, so they count as 1s apart)"
+        whole = "" if self._sample.whole else "; `driftline backtest` shows over the whole file what the delay does"
+        echo(
+            f"note: labels come {format_duration(self._source.label_delay_ms)} later, but the first "
+            f"{self._sample.rows:,} rows span {spoken(span_ms)}{apart}: tried with labels "
+            f"{format_duration(shorter_ms)} later{whole}",
+            err=True,
+        )
+        return rows, shorter_ms
 
     def _times(self) -> Sequence[int]:
         """When each row was, in ms, never going back."""

@@ -58,7 +58,12 @@ def look(seen: Seen) -> Target:
     numbers = [float(cell) for cell in seen.known]
     least, most = min(numbers), max(numbers)
     return Target(
-        "regression", least=least, most=most, spread=are_spread(numbers), seen=f"numbers from {least:g} to {most:g}"
+        "regression",
+        least=least,
+        most=most,
+        spread=are_spread(numbers),
+        seen=f"numbers from {least:g} to {most:g}",
+        mostly_zero=least == 0 < most and 2 * numbers.count(0.0) > len(numbers),
     )
 
 

@@ -45,6 +45,7 @@ class Target(Struct, frozen=True):
         least, most: bounds of a number.
         spread: numbers from 0 on, a few of which are much greater than most, as amounts of money are.
         seen: how the label looks, as text.
+        mostly_zero: of numbers from 0 on, more than half are 0.
     """
 
     task: TaskName
@@ -55,6 +56,7 @@ class Target(Struct, frozen=True):
     most: float = 0.0
     spread: bool = False
     seen: str = ""
+    mostly_zero: bool = False
 
 
 class Seen(Struct, frozen=True):
