@@ -64,6 +64,66 @@ def test_bad_rows_are_named_and_end_in_1(embedded: EmbeddedNode, pipeline_file: 
     assert "sent 2 events" in done.stdout
 
 
+SLATES = """
+pipeline: news
+task: recommend
+event: {id: request, time: at, features: {reader: string}}
+label: {id: request, item: item, value: click, time: at, wait: 10m}
+recommend: {catalogue: [a, b, c], slate: 2, policy: uniform}
+model: Popularity()
+"""
+
+
+def slates(folder: Path) -> tuple[Path, Path, Path]:
+    """A pipeline that recommends, requests with what was shown, and rewards: of some two, of some none."""
+    pipeline, requests, rewards = folder / "news.yaml", folder / "requests.jsonl", folder / "rewards.jsonl"
+    pipeline.write_text(SLATES)
+    shown = [{"item": item, "propensity": 0.5} for item in "ab"]
+    at = 1_700_000_000_000
+    rows = [{"request": f"r{number}", "at": at + number * 1_000, "reader": "x", "shown": shown} for number in range(30)]
+    requests.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    earned = [
+        {"request": f"r{number}", "item": item, "click": 1, "at": at + number * 1_000 + 5_500}
+        for number in range(0, 30, 2)
+        for item in ("a", "b")
+    ]
+    rewards.write_text("".join(f"{json.dumps(row)}\n" for row in earned))
+    return pipeline, requests, rewards
+
+
+async def test_labels_of_a_file_of_their_own_go_out_between_the_events(embedded: EmbeddedNode, tmp_path: Path) -> None:
+    pipeline, requests, rewards = slates(tmp_path)
+    where = ("-p", pipeline, "--bootstrap", embedded.bootstrap)
+    done = await asyncio.to_thread(run, "produce", *where, "--input", requests, "--labels", rewards)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sent 30 events to news.events and 30 labels to news.labels in ")
+    events = await arrived(embedded.bootstrap, "news.events", 30)
+    labels = await arrived(embedded.bootstrap, "news.labels", 30)
+    assert in_order(events)
+    assert in_order(labels)
+    assert json.loads(events[0].value or b"")["shown"][0] == {"item": "a", "propensity": 0.5}
+    sent = [json.loads(label.value or b"") for label in labels if label.key == b"r4"]
+    assert [one["item"] for one in sent] == ["a", "b"]
+    partition = {event.key: event.partition for event in events}
+    assert all(label.partition == partition[label.key] for label in labels)
+    assert all(label.time_ms == json.loads(label.value or b"")["at"] for label in labels)
+
+
+def test_labels_that_cannot_be_used_are_named(embedded: EmbeddedNode, tmp_path: Path) -> None:
+    pipeline, requests, rewards = slates(tmp_path)
+    with rewards.open("a") as file:
+        file.write('{"item": "a", "click": 1, "at": 1700000090000}\n{"request": "r1", "item": "a", "click": 1}\n')
+    where = ("-p", pipeline, "--bootstrap", embedded.bootstrap, "--input", requests)
+    done = run("produce", *where, "--labels", rewards)
+    assert done.returncode == 1
+    assert "line 31: no id in 'request'" in done.stderr
+    assert "line 32: the time in 'at'" in done.stderr
+    done = run("produce", *where, "--labels", rewards, "--label", "click")
+    assert done.returncode == 2
+    assert "--labels excludes --label" in done.stderr
+    assert "or their file with --labels FILE" in run("produce", *where).stderr
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

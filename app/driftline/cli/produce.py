@@ -24,6 +24,7 @@ from driftline.core.error import InputFileError, TopicError
 from driftline.core.pipeline import Pipeline
 from driftline.ingest.column import Fields
 from driftline.ingest.feed import Fed, RowSender
+from driftline.ingest.label_file import LabelFile
 from driftline.ingest.table import Sample, Table
 from driftline.kafka import topic, topic_rule
 from driftline.kafka.broker import KafkaBroker
@@ -46,8 +47,12 @@ def produce(
     """What `driftline produce` does."""
     settings = settings_of(bootstrap=bootstrap)
     pipeline = pipeline_of(settings, pipeline_file, overrides)
-    if pipeline.label is not None and rows.label is None:
-        raise click.UsageError(f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD")
+    if pipeline.label is not None and rows.label is None and sending.labels is None:
+        raise click.UsageError(
+            f"pipeline {pipeline.name} learns from labels: name the field with --label FIELD, or their file with "
+            "--labels FILE"
+        )
+    labels = LabelFile(sending.labels, pipeline) if sending.labels is not None else None
     counted = (sending.start_ms, sending.step_ms)
     fields = Fields(rows.label, rows.event_id, rows.time_field, *counted, rows.decimal, rows.time_form)
     label_delay_ms = sending.label_delay_ms
@@ -60,7 +65,7 @@ def produce(
         _warn_of_the_wait(label_delay_ms, pipeline.label.wait_ms)
     feed = RowSender(pipeline, settings, label_delay_ms=label_delay_ms, rate=sending.rate or None)
     try:
-        met = asyncio.run(_send(pipeline, settings, table, feed))
+        met = asyncio.run(_send(pipeline, settings, table, feed, labels))
     except KeyboardInterrupt:
         fed = feed.fed
         text = (
@@ -69,7 +74,10 @@ def produce(
         )
         echo(text, err=True)
         raise
-    _report(table, feed.fed, pipeline, met, as_json)
+    if labels is not None:
+        for line in labels.bad.lines:
+            echo(f"skipped: {labels.path}, {line}", err=True)
+    _report(table, feed.fed, pipeline, met, as_json, bad_labels=labels.bad.count if labels is not None else 0)
 
 
 def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
@@ -82,14 +90,17 @@ def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
     echo(f"warning: with --label-delay {delay} {text}", err=True)
 
 
-async def _send(pipeline: Pipeline, settings: Settings, table: Table, feed: RowSender) -> Met | None:
+async def _send(
+    pipeline: Pipeline, settings: Settings, table: Table, feed: RowSender, labels: LabelFile | None
+) -> Met | None:
     """Send all rows; what became of their labels, where a worker runs."""
     if await topic.embedded(settings):
         await topic.create(pipeline, settings)  # else each would appear on first use, whenever that is
     meeting = await _meeting(pipeline, settings)
     showing = asyncio.create_task(_show(feed.fed, table.count))
     try:
-        await feed.run(_kept(table.samples(), await topic.kept_ms(pipeline, settings)))
+        samples = _kept(table.samples(), await topic.kept_ms(pipeline, settings))
+        await feed.run(samples, labels.labels() if labels is not None else None)
     finally:
         showing.cancel()
         await asyncio.wait([showing])
@@ -159,7 +170,7 @@ def _met(met: Met, labels: int) -> str:
     return text + (f"; {met.behind:,} records are still unread" if met.behind else "")
 
 
-def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool) -> None:
+def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool, *, bad_labels: int) -> None:
     """Say what was sent and what was not, and set the exit code."""
     bad = table.bad
     document = {
@@ -201,5 +212,5 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         raise InputFileError(f"no records in {table.path}{bad.first}")
     if pipeline.label is not None and not fed.labels:
         raise InputFileError(f"no row of {table.path} has a label; check --label")
-    if bad.count:
+    if bad.count or bad_labels:
         raise click.exceptions.Exit(PART)

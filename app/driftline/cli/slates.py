@@ -276,13 +276,16 @@ class SlateDraft(Draft):
         file, name = self._origin.file, plain(self._origin.rows.path.name)
         yield f"# Written by `driftline init` from {name}, a log of what was shown. Review it, then:"
         yield f"#   driftline check -p {file}"
+        sent: tuple[str, ...] = ()
         if self._files is not None:
             events, labels = (plain(shlex.quote(path.name)) for path in self._files)
             yield f"#   driftline backtest -p {file} --events {events} --labels {labels} \\"
             yield "#     --grid recommend.policy=thompson,popularity,uniform"
             yield f"#   driftline train -p {file} --events {events} --labels {labels} -o {self._origin.name}.model"
-        yield f"#   driftline topics create -p {file}"
+            sent = (f"#   driftline produce -p {file} --input {events} --labels {labels}",)
+        yield f"#   driftline topics create -p {file} --retention unlimited"
         yield f"#   driftline worker -p {file}"
+        yield from sent
         yield ""
         yield f"pipeline: {self._origin.name}"
         yield beside("task: recommend", f"{self._logged.reward} is what an item earned")

@@ -21,7 +21,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -102,11 +102,18 @@ class RowSender:
         self._rate = rate
         self._wire = Wire(pipeline.event)
         self._waiting: list[tuple[int, int, int, Sent]] = []  # due, number, partition, record
+        self._given: Iterator[tuple[int, Sent]] = iter(())  # labels of a file of their own
+        self._next: tuple[int, Sent] | None = None  # the first of them that is not due
+        self._taken = 0
+        self._label_count = 0
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._wave = _Wave(_wave_span_ms(pipeline))
 
-    async def run(self, samples: Iterable[Sample]) -> Fed:
+    async def run(self, samples: Iterable[Sample], labels: Iterable[tuple[int, Sent]] | None = None) -> Fed:
         """Send all rows, and return when the broker has acknowledged every record.
+
+        Args:
+            labels: times and records of labels that are no part of the rows, by time.
 
         Raises:
             UnreachableError: the broker cannot be reached, or acknowledged nothing for `SILENCE_MAX_S`.
@@ -115,6 +122,10 @@ class RowSender:
         """
         begun = time.monotonic()
         counts = await self._partitions()
+        self._label_count = counts.get(self._labels or "", 0)
+        if labels is not None:
+            self._form, self._given = None, iter(labels)
+            self._next = next(self._given, None)
         tuning = {"acks": "all", "enable_idempotence": True, "max_batch_size": BATCH_BYTES_MAX}
         async with producer(self._options, **tuning) as sender:
             outlet = _Outlet(sender)
@@ -175,6 +186,7 @@ class RowSender:
         waiting = self._waiting
         if self._labels is None:
             return
+        self._take(until_ms)
         while waiting and (until_ms is None or waiting[0][0] <= until_ms):
             due_ms, _, partition, label = heapq.heappop(waiting)
             await self._make_room(due_ms, outlet)
@@ -182,6 +194,15 @@ class RowSender:
             wave.labels += 1
             wave.bytes += self._lanes[self._labels, partition].append(label, due_ms)
             self.fed.labels += 1
+
+    def _take(self, until_ms: int | None) -> None:
+        """Take the labels of a file that are due by then."""
+        while self._next is not None and (until_ms is None or self._next[0] <= until_ms):
+            due_ms, record = self._next
+            self._taken += 1
+            partition = partition_of(record.key, self._label_count)
+            heapq.heappush(self._waiting, (due_ms, self._taken, partition, record))
+            self._next = next(self._given, None)
 
     async def _make_room(self, time_ms: int, outlet: _Outlet) -> None:
         """Begin another wave where a record of this time would be too much for the one in hand."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,11 +48,14 @@ class Sending:
     label_delay_ms: int
     limit: int | None
     rate: float
+    labels: Path | None
 
 
 def _check(rows: Rows, sending: Sending, **_: object) -> None:
     if rows.time_field is not None and (sending.start_ms is not None or sending.step_ms is not None):
         raise click.UsageError("--time excludes --start and --step: times are either read from the rows or counted")
+    if sending.labels is not None and (rows.label is not None or sending.limit is not None):
+        raise click.UsageError("--labels excludes --label and --limit: labels are in a file of their own")
 
 
 @click.command()
@@ -70,6 +74,12 @@ def _check(rows: Rows, sending: Sending, **_: object) -> None:
     help="Time between rows [default: 1s, or less so that the file spans at most a day].",
 )
 @label_delay_option("How long after its event a label is sent, in event time [default: 0].")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Labels in a file of their own, as JSON lines with id and time; instead of --label.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Send at most this many rows.")
 @click.option("--rate", type=RateType(), default="max", metavar="N|max", help="Rows per second [default: max].")
 @json_option
