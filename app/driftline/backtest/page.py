@@ -189,7 +189,7 @@ def _verdicts(report: Report) -> Iterator[_Verdict]:
 
 
 _MIXED = Markup("<b>{rival}</b> against {base}: <b>mixed results</b>")
-_ALIKE = Markup("no clear difference between <b>{rival}</b> and {base}")
+_ALIKE = Markup("No clear difference between <b>{rival}</b> and {base}")
 _WORDS = {
     "better": Markup("<b>{rival}</b> is <b class=v>better</b> than {base}"),
     "worse": Markup("<b>{rival}</b> is <b class=v>worse</b> than {base}"),
@@ -300,9 +300,8 @@ def _date(time_ms: int) -> str:
 
 def _counts(one: CandidateReport) -> str:
     shown = {**one.counts, "pending": one.pending}
-    return ", ".join(
-        f"{count:,} {_COUNTED.get(what, what.replace('_', ' '))}" for what, count in shown.items() if count
-    )
+    named = ((count, _COUNTED.get(what, what.replace("_", " "))) for what, count in shown.items() if count)
+    return ", ".join(f"{count:,} {text.replace('bursts', 'burst') if count == 1 else text}" for count, text in named)
 
 
 _COUNTED = {
