@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from driftline import __version__
 from driftline.operate.exposition import Exposition
@@ -21,6 +25,22 @@ def test_what_runs_is_in_the_labels_of_one_sample() -> None:
     assert build.labels.keys() == {"pipeline", "version", "river", "python"}
     assert build.labels["version"] == __version__
     assert families["process_cpu_seconds"].samples[0].labels == {"pipeline": "p"}
+
+
+class Hostile(Collector):
+    """A family with a feature's value in a label, as a stranger chose it."""
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("driftline_metric_by", "By segment.", labels=["part"])
+        family.add_metric(['\x1b[2J\0"} 1\n# HELP evil'], 1.0)
+        yield family
+
+
+def test_a_label_commands_no_terminal_and_begins_no_line() -> None:
+    page = Exposition("p", [Hostile()]).page().decode()
+    assert page.replace("\n", "").isprintable()
+    (family,) = [one for one in text_string_to_metric_families(page) if one.name == "driftline_metric_by"]
+    assert family.samples[0].labels["part"] == '\\u001b[2J\\u0000"} 1\\u000a# HELP evil'
 
 
 UNITS = {"ms", "milliseconds", "minutes", "hours", "days", "kb", "mb", "kilobytes", "percent"}

@@ -9,7 +9,7 @@ what runs.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from driftline import __version__
+from driftline.core.wording import escaped
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.partition(";")[0]
 LABEL = "pipeline"
@@ -44,8 +45,13 @@ class Exposition(Collector):
     def collect(self) -> Iterator[Metric]:
         for collector in self._collectors:
             for family in collector.collect():
-                family.samples = [one._replace(labels={LABEL: self._pipeline, **one.labels}) for one in family.samples]
+                family.samples = [one._replace(labels=self._labels(one.labels)) for one in family.samples]
                 yield family
+
+    def _labels(self, given: Mapping[str, str]) -> dict[str, str]:
+        """The labels of a sample. Values of features are among them, and whoever looks at the page does so in a
+        terminal: no control characters."""
+        return {LABEL: self._pipeline, **{name: escaped(value) for name, value in given.items()}}
 
 
 class Build(Collector):

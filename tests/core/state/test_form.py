@@ -140,6 +140,13 @@ def put(path: str, value: object) -> Callable[[Any], object]:
     return changed
 
 
+def one_dict(whole: Any, name: str, other: Any, also: str) -> None:
+    """Put one dict, of either form as it is empty, in two places."""
+    empty: dict[Any, Any] = {}
+    setattr(whole, name, empty)
+    setattr(other, also, empty)
+
+
 HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "the sizes of a series are texts": ("forecast", put("forecasts.sizes", np.array(["a", "b"]))),
     "sums that are not finite": ("forecast", put("forecasts.swung", nan)),
@@ -216,6 +223,10 @@ HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
         next(iter(shard.evaluation.tracks.values()))
     )),
     "a number of labels that is a tuple": ("texts", put("evaluation.taken", (1,))),
+    "held predictions that are lost labels": (
+        "series", lambda shard: one_dict(shard.kept, "held", shard.strays, "fresh")
+    ),
+    "counts that are metrics": ("held back", lambda shard: one_dict(shard, "drifts", shard.evaluation, "tracks")),
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from driftline.core.record import LabelValue
 from driftline.core.shard.state import Shard
 from driftline.core.state.form import Count, UnsoundError, conform, conform_model
 from driftline.core.state.freeze import load_model
+from driftline.core.state.shared import check_unshared
 
 TURN: Final = 1_000  # events or keys between two pauses
 KINDS_MAX: Final = 200  # of what waits
@@ -84,6 +85,7 @@ def _formed(shard: Shard) -> Generator[None, None, None]:
         yield
         part = getattr(shard, name)
         conform(part, type(part), getattr(fresh, name), (name,))
+    yield from check_unshared({name: getattr(shard, name) for name in (*_FORMS, *_OF_CLASSES)})
     background, own = shard.reactor.background, fresh.learner.model
     models = {"model": shard.learner.model}
     copies = {
