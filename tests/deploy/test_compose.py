@@ -132,9 +132,12 @@ def test_the_image_has_a_python_that_the_project_takes() -> None:
 
 
 def test_docker_itself_takes_the_file() -> None:
-    docker = shutil.which("docker")
-    command = [docker or "docker", "compose", "-f", str(COMPOSE), "config", "--quiet"]
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("`docker compose` is not here; install Docker with its compose plugin to check the file with it")
+    ways = [
+        [found, *more] for name, *more in (("docker", "compose"), ("docker-compose",)) if (found := shutil.which(name))
+    ]
+    here = [way for way in ways if not subprocess.run([*way, "version"], capture_output=True, check=False).returncode]
+    if not here:
+        pytest.skip("`docker compose` is not here; install Docker with its compose plugin, or Compose by itself")
+    command = [*here[0], "-f", str(COMPOSE), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
