@@ -64,3 +64,10 @@ def test_a_slow_model_that_is_clearly_better_wins(tmp_path: Path) -> None:
     assert choice.near is None
     assert choice.winner is not None
     assert choice.winner.name == "slow"
+
+
+def test_candidates_that_are_not_slow_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("driftline.backtest.report.compare", lambda *given: asked.append(given) or [])
+    assert chosen(tmp_path, LINEAR, LINEAR, 1.0).near is not None
+    assert asked == []

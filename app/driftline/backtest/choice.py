@@ -135,7 +135,7 @@ def choose(
     options = Options(burn_in_events=int(rows * LEARNING_SHARE))
     outcome = run(specs, source, options, processes=processes, scores=None, moved=moved)
     asked = Asked(source.names, "time", "", "", source.label_delay_ms, None, None)
-    made = reports.build(specs, outcome, asked)
+    made = reports.build(specs, outcome, asked, compared=False)
     better = {one.name: one.better for one in made.metrics}
     documents = {spec.name: spec.pipeline for spec in specs}
 

@@ -246,8 +246,12 @@ class Asked(Struct, frozen=True):
     cost: Cost | None
 
 
-def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
-    """The report of a backtest. The first candidate that has results is the baseline of all comparisons."""
+def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked, *, compared: bool = True) -> Report:
+    """The report of a backtest. The first candidate that has results is the baseline of all comparisons.
+
+    Args:
+        compared: whether they are made at all: each draws some thousand times.
+    """
     results = outcome.results
     task: TaskName = specs[0].pipeline["task"]
     able = [spec.name for spec in specs if spec.name in results and results[spec.name].has_results]
@@ -257,7 +261,9 @@ def build(specs: Sequence[Spec], outcome: Outcome, asked: Asked) -> Report:
     row_ms = facts.step_ms if facts.counted else None
     labelled = task_of(task).ahead or any(spec.pipeline["label"] is not None for spec in specs)
     metrics = metrics_of(task_of(task).measure, asked.cost) if labelled else []
-    comparisons = compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals else []
+    comparisons = (
+        compare((baseline, results[baseline].tally), rivals, asked.cost, row_ms) if rivals and compared else []
+    )
     return Report(
         format=FORMAT,
         partial=outcome.stopped,
