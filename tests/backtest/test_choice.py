@@ -67,7 +67,12 @@ def test_a_slow_model_that_is_clearly_better_wins(tmp_path: Path) -> None:
 
 
 def test_candidates_that_are_not_slow_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("driftline.backtest.report.compare", lambda *given: asked.append(given) or [])
+    asked = []
+
+    def compared(*given: object) -> list[object]:
+        asked.append(given)
+        return []
+
+    monkeypatch.setattr("driftline.backtest.report.compare", compared)
     assert chosen(tmp_path, LINEAR, LINEAR, 1.0).near is not None
     assert asked == []
