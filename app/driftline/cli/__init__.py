@@ -115,11 +115,11 @@ def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         from driftline.codec import declared, encode
         from driftline.core.guard import familiar, passing  # tries what was compiled
-        from driftline.core.model.fast import logistic, named
+        from driftline.core.model.fast import leaf, logistic, named
         from driftline.core.model.fast.weighted import arithmetic
 
         echo(f"driftline, version {__version__}")
-        parts = (declared, encode, familiar, passing, logistic, named)
+        parts = (declared, encode, familiar, passing, leaf, logistic, named)
         if arithmetic != "compiled" or not all(part.is_compiled for part in parts):
             echo("compiled part missing: same results, but slower. If you have a C compiler: make clean install")
         ctx.exit()
