@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import driftline.core.error as errors
-from driftline.cli import COMMANDS, Commands, main
+from driftline.cli import COMMANDS, COMPILED, Commands, main
 from driftline.cli.option import DURATION
 from driftline.core.error import DriftlineError
 from tests.cli.command import COMMAND, ROOT, environment, run, run_process
@@ -33,6 +34,16 @@ def raising(error: BaseException) -> click.Group:
 
     group.get_command = lambda ctx, cmd_name: broken  # type: ignore[method-assign]  # instead of the table
     return group
+
+
+def test_version_names_a_compiled_part_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert tuple(part["name"] for part in project["tool"]["setuptools"]["ext-modules"]) == COMPILED
+
+    monkeypatch.setattr("driftline.cli.find_spec", lambda name: not name.endswith("_leaf"))
+    assert "compiled part missing" in CliRunner().invoke(main, ["--version"]).output
+    monkeypatch.setattr("driftline.cli.find_spec", lambda name: True)
+    assert "compiled part missing" not in CliRunner().invoke(main, ["--version"]).output
 
 
 def test_help_lists_the_commands_without_loading_them() -> None:

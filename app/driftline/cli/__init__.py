@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -47,6 +48,14 @@ COMMANDS: dict[str, str] = {
     "demo": "Watch a model run into drift, with no setup.",
 }
 RIVER = ("0.26.1", "0.27")  # from this release on, up to and without that one; as pyproject.toml has it
+COMPILED = (
+    "driftline.codec._declared",
+    "driftline.codec._usual",
+    "driftline.core.guard._familiar",
+    "driftline.core.guard._passing",
+    "driftline.core.model.fast._leaf",
+    "driftline.core.model.fast._weighted",
+)
 INTERRUPTED = 130
 UNREAD = 141  # as of a program that SIGPIPE ends
 
@@ -113,14 +122,8 @@ def check_river() -> None:
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from driftline.codec import declared, encode
-        from driftline.core.guard import familiar, passing  # tries what was compiled
-        from driftline.core.model.fast import leaf, logistic, named
-        from driftline.core.model.fast.weighted import arithmetic
-
         echo(f"driftline, version {__version__}")
-        parts = (declared, encode, familiar, passing, leaf, logistic, named)
-        if arithmetic != "compiled" or not all(part.is_compiled for part in parts):
+        if not all(map(find_spec, COMPILED)):
             echo("compiled part missing: same results, but slower. If you have a C compiler: make clean install")
         ctx.exit()
 
