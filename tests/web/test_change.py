@@ -142,14 +142,20 @@ def test_what_changes_within_a_minute_of_event_time_needs_no_date() -> None:
     assert there.marks[-1].from_ms is None
 
 
-def test_trips_of_a_replay_stand_where_their_alert_began() -> None:
+def test_trips_of_a_replay_stand_where_they_were_or_where_their_alert_began() -> None:
+    """Half a minute of the wall may be hours of event time: a first trip is no mark of all those that follow."""
     there = board(guard={"tripped": {"range hold": 0}})
     hour_ms = 3_600_000
-    for count, time_ms in ((5, NOW_MS + hour_ms), (9, NOW_MS + 2 * hour_ms)):
-        there.take_entry(0, NOW_MS + count, note(watermark_ms=time_ms, guard={"tripped": {"range hold": count}}))
-        (mark,) = [one for one in there.marks if one.kind == "guard"]
-        assert (mark.from_ms, mark.time_ms, mark.count) == (NOW_MS, NOW_MS + hour_ms, count), "where they began"
-    there.take_alert(0, NOW_MS + 10, alert(kind="guard", opened_ms=NOW_MS + 600_000))
-    there.take_entry(0, NOW_MS + 11, note(watermark_ms=NOW_MS + 3 * hour_ms, guard={"tripped": {"range hold": 12}}))
-    (mark,) = [one for one in there.marks if one.kind == "guard"]
-    assert (mark.from_ms, mark.time_ms, mark.count) == (None, NOW_MS + 600_000, 12)
+    for hours, count in ((1, 2), (2, 466), (3, 470)):
+        made = note(watermark_ms=NOW_MS + hours * hour_ms, guard={"tripped": {"range hold": count}})
+        there.take_entry(0, NOW_MS + hours, made)
+    there.take_alert(0, NOW_MS + 10, alert(kind="guard", opened_ms=NOW_MS + hour_ms + 600_000))
+    assert [(one.from_ms, one.time_ms, one.count) for one in there.marks if one.kind == "guard"] == [
+        (NOW_MS, NOW_MS + hour_ms, 2),
+        (None, NOW_MS + hour_ms + 600_000, 464),
+        (NOW_MS + 2 * hour_ms, NOW_MS + 3 * hour_ms, 4),
+    ]
+    made = note(watermark_ms=NOW_MS + 3 * hour_ms + 1_000, guard={"tripped": {"range hold": 471}})
+    there.take_entry(0, NOW_MS + 11, made)
+    (*_, last) = [one for one in there.marks if one.kind == "guard"]
+    assert (last.from_ms, last.time_ms, last.count) == (NOW_MS + 2 * hour_ms, NOW_MS + 3 * hour_ms, 5)

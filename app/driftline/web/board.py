@@ -244,14 +244,14 @@ class Board:
 
     def _trip(self, number: int, old: Note, new: Note, wall_ms: int) -> None:
         """Mark trips of the guard; those that follow each other soon are one mark."""
-        before, began = old.guard, None
+        before, time_ms, from_ms = old.guard, new.watermark_ms, from_ms_of(old, new)
         last = self._tripped.get(number)
-        if last is not None and wall_ms - last[0].wall_ms < TRIPS_TOGETHER_MS and last[0] in self.marks:
+        soon = last is not None and from_ms is None and wall_ms - last[0].wall_ms < TRIPS_TOGETHER_MS
+        if last is not None and soon and last[0] in self.marks:
             self.marks.remove(last[0])
-            before, began = last[1], (last[0].time_ms, last[0].from_ms)
+            before, time_ms, from_ms = last[1], last[0].time_ms, last[0].from_ms
         count, text = trips_between(before, new.guard)
-        place = began if began is not None else (new.watermark_ms, from_ms_of(old, new))
-        mark = Mark("guard", text, wall_ms, place[0], number, count=min(count, NUMBER_MAX), from_ms=place[1])
+        mark = Mark("guard", text, wall_ms, time_ms, number, count=min(count, NUMBER_MAX), from_ms=from_ms)
         if before is old.guard:
             self._trips.setdefault(number, deque(maxlen=MARKS_MAX)).append((wall_ms, before))
         self._tripped[number] = mark, before
