@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 
 from driftline.core.error import SnapshotError
 from driftline.core.guard.quarantine import Pair, Seen
+from driftline.core.output import Forecast
 from driftline.core.pickle.allowlist import OWN
 from driftline.core.river.ahead import Ahead
 from driftline.core.state.form import attributes
@@ -30,6 +31,7 @@ from tests.support.lived import Life, pipelines
 
 PIPELINES = pipelines()
 LIVED_FOR = 123
+FORECAST = Forecast(("a",), 0, 1, (1.0,), (0.5,), (1.5,), (1.0,), 0.9)
 OTHERS = frozenset(  # River's kind: a model, a metric or a part of one, whose exceptions are the model's
     {
         "Arrivals", "Boosted", "Brier", "ClickRate", "Confusion", "Coverage", "ECE",
@@ -184,6 +186,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "tripped by no rung": ("guarded class", held(tripped=[1])),
     "a key that is a list": ("guarded number", held(series=[1])),
     "decisions that are numbers": ("guarded class", lambda shard: shard.kept.decided.update(e5=0.5)),
+    "held features of few": ("guarded number", held(features=(1.0,))),
+    "a held number with a forecast": ("guarded number", held(ahead=FORECAST)),
     "a last value that is a text": ("guarded number", lambda shard: next(iter(shard.kept.series.values())).__setitem__(
         0, "much"
     )),
@@ -237,6 +241,39 @@ def test_what_has_not_is_refused(name: str, lived: dict[str, bytes]) -> None:
     change(shard)
     with pytest.raises(SnapshotError):
         check_works(load(PIPELINES[kind], 0, dump(shard)))
+
+
+@pytest.fixture(scope="module")
+def holding() -> bytes:
+    """A shard that holds a forecast."""
+    life = Life(PIPELINES["series"])
+    while not life.shard.kept.held:
+        life.run(1)
+    return dump(life.shard)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"series": ()},
+        {"values": (1.0,)},
+        {"lower": ()},
+        {"naive": (1.0,) * 5},
+        {"guard": ("held",)},
+        {"instead": (None, None)},
+        None,
+    ],
+    ids=str,
+)
+def test_a_held_forecast_is_of_the_pipeline(changes: dict[str, Any] | None, holding: bytes) -> None:
+    kind = PIPELINES["series"]
+    check_works(load(kind, 0, holding))
+    shard = load(kind, 0, holding)
+    event_id, one = next(iter(shard.kept.held.items()))
+    ahead = None if changes is None or one.then_ahead is None else structs.replace(one.then_ahead, **changes)
+    shard.kept.held[event_id] = structs.replace(one, then_ahead=ahead)
+    with pytest.raises(SnapshotError):
+        check_works(load(kind, 0, dump(shard)))
 
 
 OF_MODELS = (

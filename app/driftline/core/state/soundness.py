@@ -53,6 +53,7 @@ def sound(shard: Shard) -> Generator[None, None, tuple[list[Waiting], list[Held]
     yield from _formed(shard)
     _check_kpis(shard)
     _check_pairs(shard)
+    _check_held(shard)
     for keys in shard.history.keys:
         schemes = shard.history.plan.schemes  # those of forecasts' series come after them
         yield from keys.check(schemes[keys.store - 1].fits if keys.store <= len(schemes) else _fits_series(shard))
@@ -239,6 +240,21 @@ def _check_pairs(shard: Shard) -> None:
     pairs += [] if shard.second is None else [one.values for one in shard.second.copies.recent]
     for values in (*pairs, *(one.values for one in kept.seen)):
         _must(len(values) == features, "a pair of other features")
+
+
+def _check_held(shard: Shard) -> None:
+    """Predictions that wait for a person have the pipeline's features; forecasts its series and horizons."""
+    features, form = len(shard.pipeline.event.names), shard.pipeline.forecast
+    for held in shard.kept.held.values():
+        _must(len(held.features) == features, "a held prediction of other features")
+        for forecast in (held.ahead, held.then_ahead):
+            _must((forecast is None) == (form is None), "a held prediction of another task")
+            if forecast is None or form is None:
+                continue
+            _must(len(forecast.series) == len(form.by), "a held forecast of no series")
+            each = (forecast.values, forecast.lower, forecast.upper, forecast.naive)
+            where_any = [one for one in (forecast.guard, forecast.instead) if one]
+            _must({form.horizons}.issuperset(map(len, (*each, *where_any))), "a held forecast of other horizons")
 
 
 def _check_kpis(shard: Shard) -> None:
