@@ -24,6 +24,7 @@ from driftline.core.record import Event, Label
 from driftline.core.river.building import build_model
 from driftline.core.shard.state import Shard
 from tests.support.folding import step
+from tests.support.lived import pipelines
 
 FEATURES = {
     "amount": "number",
@@ -97,6 +98,23 @@ def test_folds_with_and_without_freezing_are_equal() -> None:
     assert verdict.comparable
     assert plain.state == frozen.state
     assert (plain.scored, plain.failed, plain.withheld) == (200, 0, 0)
+
+
+EARLY = {  # of a guard that trips while little was learned, and not later
+    "untrained": {"labels_min": 20, "action": "fallback"},
+    "fallback": [{"value": 0.1}],
+}
+
+
+@pytest.mark.parametrize("name", [*pipelines(), "early"])
+def test_freezing_leaves_no_trace_in_any_kind_of_pipeline(name: str) -> None:
+    pipeline = parse_pipeline({**DOC, "guard": EARLY}) if name == "early" else pipelines()[name]
+    records = synthetic_records(pipeline, 300)
+    plain, frozen = fold(pipeline, records), fold(pipeline, records, freeze_at=150)
+    verdict = compare(plain, frozen)
+    assert (verdict.record, verdict.parts) == (None, ())
+    assert verdict.comparable
+    assert verdict.equal
 
 
 class Noisy(preprocessing.StandardScaler):

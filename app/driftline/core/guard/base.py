@@ -28,6 +28,10 @@ class Case:
     __slots__ = ("crowd", "distance", "features", "known", "learned", "moved", "near", "value", "width")
 
     def __init__(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
+        self.begin(value, learned, near)
+
+    def begin(self, value: float | None, learned: int | None, near: Sequence[float | None]) -> None:
+        """Another prediction in its place; nothing of the one before is left."""
         self.value = value
         self.learned = learned
         self.near = near

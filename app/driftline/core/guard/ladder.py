@@ -99,7 +99,6 @@ class Ladder:
         self._latest = 0 if guard.distribution is None else guard.distribution.latest
         self.compares = self._latest > 0
         self._key_now: bytes | None = None
-        self._now_ms = 0
         self._classes, self._two = task.classes, task.probability
         self._several = task.classes and not task.probability
         self._threshold = pipeline.decision.threshold if pipeline.decision is not None else None
@@ -116,14 +115,15 @@ class Ladder:
         """
         key = self._key_of(kept, event) if self._remembers else None
         self._key_now = key
-        time_ms = event.order_ms if event.time_ahead else event.time_ms
+        time_ms = _time_of(event)
         if self._passing.take(kept, key, event.features, prediction.value, learned, time_ms):
             return True
-        self._see(kept, event, prediction, learned, key, time_ms)
+        self._see(kept, event, prediction, learned, key)
         case = self._case
         for beyond in self._beyond:
             if beyond(case) is not None:
                 return False
+        self._forget()
         if kept.clean < CLEAN:
             kept.clean += 1
         if key is not None and prediction.value is not None:
@@ -146,15 +146,12 @@ class Ladder:
     def _begin(self, kept: Kept, event: Event, prediction: Prediction, learned: int) -> None:
         """One more prediction that is not to be served as it is, whatever the rungs say."""
         self._key_now = key = self._key_of(kept, event) if self._remembers else None
-        time_ms = event.order_ms if event.time_ahead else event.time_ms
-        self._passing.count(kept, prediction.value, time_ms)
-        self._see(kept, event, prediction, learned, key, time_ms)
+        self._passing.count(kept, prediction.value, _time_of(event))
+        self._see(kept, event, prediction, learned, key)
 
-    def _see(
-        self, kept: Kept, event: Event, prediction: Prediction, learned: int, key: bytes | None, time_ms: int
-    ) -> None:
+    def _see(self, kept: Kept, event: Event, prediction: Prediction, learned: int, key: bytes | None) -> None:
         """Find what the rungs see of a prediction that was counted."""
-        self._now_ms, case = time_ms, self._case
+        case = self._case
         case.value, case.learned = prediction.value, learned
         if self._steps:
             found = None if key is None else kept.series.get(key)
@@ -168,6 +165,10 @@ class Ladder:
         if self._latest and (said := self._said(prediction)) is not None:
             case.distance = kept.outputs.take(said, self._latest)
 
+    def _forget(self) -> None:
+        """What the rungs saw of a prediction is no part of the state: it must be the same after a recovery."""
+        self._case.begin(None, None, ())
+
     def judge(
         self, kept: Kept, event: Event, predicted: Predicted, learned: int, ask: Ask, *, begun: bool = False
     ) -> Judged:
@@ -179,10 +180,15 @@ class Ladder:
             ask: asks another model.
             begun: `passes` was asked, and was false; it must be where the model simply made the prediction.
         """
-        _, prediction, guard = predicted
         if not begun:
-            self._begin(kept, event, prediction, learned)
-        case, key, time_ms = self._case, self._key_now, self._now_ms
+            self._begin(kept, event, predicted[1], learned)
+        judged = self._judge(kept, event, predicted, ask)
+        self._forget()
+        return judged
+
+    def _judge(self, kept: Kept, event: Event, predicted: Predicted, ask: Ask) -> Judged:
+        _, prediction, guard = predicted
+        case, key, time_ms = self._case, self._key_now, _time_of(event)
         trips: list[Trip] = []
         instead: Instead | None = None
         if guard == "fallback":
@@ -299,6 +305,10 @@ class Ladder:
     def _of(self, value: float) -> Prediction:
         """The prediction of a number, or of a probability."""
         return of_two(value, self._threshold) if self._two else Prediction(value=value)
+
+
+def _time_of(event: Event) -> int:
+    return event.order_ms if event.time_ahead else event.time_ms
 
 
 def _state(trips: list[Trip], instead: Instead | None, *, passed: bool) -> Guard:
