@@ -119,7 +119,8 @@ def test_columns_that_nobody_can_be_sure_of_are_a_question(values: list[Any], qu
     ("name", "value", "expected"),
     [
         ("day-first", "03/04/2024", "2024-04-03T00:00:00"), ("month-first", "03/04/24", "2024-03-04T00:00:00"),
-        ("excel", "45000.5", "2023-03-15T12:00:00"), ("excel", 45000, "2023-03-15T00:00:00"),
+        ("excel", "45000.5", "2023-03-15T12:00:00"), ("excel", "45000,5", "2023-03-15T12:00:00"),
+        ("s", "1700000000,0", "2023-11-14T22:13:20"), ("excel", 45000, "2023-03-15T00:00:00"),
         ("s", 60, "1970-01-01T00:01:00"),
         ("ms", "60000", "1970-01-01T00:01:00"), ("us", 60_000_000, "1970-01-01T00:01:00"),
         ("ns", 60_000_000_000, "1970-01-01T00:01:00"), ("%d.%m.%y %H", "01.02.24 07", "2024-02-01T07:00:00"),
@@ -134,6 +135,7 @@ def test_a_form_that_is_stated(name: str, value: Any, expected: str) -> None:
     ("name", "value", "reason"),
     [
         ("day-first", "01/25/2024", "month"), ("excel", "2024-01-01", "not a number"), ("s", "x", "not a number"),
+        ("excel", "45,000", "not a number"), ("excel", "45000,5,1", "not a number"),
         ("%Y", "2024-01", "not written as '%Y'"), ("excel", 1e12, "9999"),
     ],
 )  # fmt: skip

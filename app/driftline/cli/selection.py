@@ -238,7 +238,9 @@ class Trial:
             )
         winner = choice.winner
         if winner is None:
-            say_untried("it was stopped" if choice.stopped else "too few labels came in time")
+            few = f"too few labels came in time: {choice.counted:,} for {rows:,} rows"
+            few += " (`driftline check --input` reports rows that do not fit)"
+            say_untried("it was stopped" if choice.stopped else few)
             return None
         return self._result(choice, winner, named, next(iter(models.values())), delay_ms)
 

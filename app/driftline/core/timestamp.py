@@ -25,6 +25,7 @@ ISO = "%Y-%m-%dT%H:%M:%S+00:00"
 TEXT_MAX = 150  # characters of a time; the patterns below take the square of a text's length where it is not one
 
 _DIGITS = re.compile(r"[0-9]{4,19}(?:\.0*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]{4,},[0-9]*")  # more than three digits: it separates no thousands
 _EPOCH = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]{1,2})?")
 _CALENDAR = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}  # by the number of digits
 _CALENDAR_HOURS = 10  # digits of %Y%m%d%H, which are epoch seconds as well: only a column tells
@@ -325,6 +326,8 @@ def time_form(text: str) -> TimeForm:
 def _number_of(value: object) -> int | float | None:
     if isinstance(value, str):
         text = _short(value) or ""
+        if _DECIMAL_COMMA.fullmatch(text):
+            text = text.replace(",", ".")
         return None if not _EPOCH.fullmatch(text) else int(text) if text.isdigit() else float(text)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
