@@ -1,4 +1,4 @@
-"""The words of a text are those that River finds, in its order, and are counted once for an event and its label."""
+"""The words of a text are those that River finds, in its order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from river import feature_extraction, preprocessing
 from river.feature_extraction import BagOfWords
 
-from driftline.core.model.dispatch import Form, Walk
-from driftline.core.model.fast import words
-from driftline.core.model.fast.words import Kept, transform_of
-from driftline.core.river.building import make_model
+from driftline.core.model.fast.words import transform_of
 
 STEPS: dict[str, Any] = {
     "as it is": BagOfWords(on="text"),
@@ -51,43 +48,3 @@ def test_what_is_no_text_raises_as_river_does(value: Any) -> None:
 def test_other_steps_are_left_as_they_are() -> None:
     for step in (BagOfWords(), feature_extraction.TFIDF(on="text"), preprocessing.FeatureHasher(8)):
         assert transform_of(step) == step.transform_one
-
-
-def test_a_text_is_read_once_for_its_event_and_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    counted = words.transform_of
-
-    def reading(step: Any) -> Any:
-        transform = counted(step)
-
-        def count(features: Any) -> Any:
-            read.append(features["text"])
-            return transform(features)
-
-        return count
-
-    monkeypatch.setattr("driftline.core.model.fast.plan.transform_of", reading)
-    model = make_model("BagOfWords(on='text') | LogisticRegression()", {}, 1)
-    walk = Walk(model, Form(("text",), may_omit=False))
-    ask, learn = walk.probability(), walk.learn()
-    assert ask is not None
-    for text in ("good day", "bad day"):
-        ask((text,))
-    learn(("good day",), True)
-    assert read == ["good day", "bad day"]
-    learn(("good day",), True)  # it is given out once
-    learn(("another",), False)
-    assert read == ["good day", "bad day", "good day", "another"]
-
-
-def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_CHARACTERS_MAX", 10)
-    kept = Kept()
-    for text in ("abcd", "efgh", "ij", "x" * 11, "kl", "kl"):
-        kept.add(text, {text: 1})
-    assert kept.take("x" * 11) is None
-    assert kept.take("abcd") is None
-    assert [kept.take(text) for text in ("kl", "efgh", "efgh")] == [{"kl": 1}, {"efgh": 1}, None]
-    kept.add("12345678", {"8": 8})
-    assert kept.take("ij") == {"ij": 1}
-    assert kept.take("12345678") == {"8": 8}

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from river import base, compose, feature_extraction, preprocessing
 
 from driftline.core.model.fast.kernel import RowScaling, row_scaling
-from driftline.core.model.fast.words import Kept, transform_of
+from driftline.core.model.fast.words import transform_of
 from driftline.core.river.select import Select
 
 _NAMES_MAX = 1_000  # columns of a feature whose names are kept
@@ -182,33 +182,19 @@ class Made:
         self.learns = not all(type(step) in _PURE for step in steps)
         self._learn = steps[0].learn_one if self.learns else None
         self._transforms = [transform_of(step) for step in steps]
-        counts = any(type(step) is feature_extraction.BagOfWords for step in steps)
-        self._place = places[0] if len(places) == 1 and counts and not self.learns else None
-        self._kept = Kept()  # words that were asked about are learned later
 
     def learn(self, values: Values) -> None:
         if self._learn is not None:
             self._learn(self._features(values))
 
     def write(self, values: Values, into: dict[Any, Any], *, learned: bool) -> None:
-        text = None if self._place is None else values[self._place]
-        if type(text) is not str:
-            into.update(self._made(values))
-        elif not learned:
-            made = self._made(values)
-            into.update(made)
-            self._kept.add(text, made)
-        else:
-            into.update(self._kept.take(text) or self._made(values))
-
-    def settle(self) -> None:
-        """What is kept is made anew of the same text."""
-
-    def _made(self, values: Values) -> Any:
         made: Any = self._features(values)
         for transform in self._transforms:
             made = transform(made)
-        return made
+        into.update(made)
+
+    def settle(self) -> None:
+        """It keeps nothing: what is learned from words that were found anew each time is the same after a recovery."""
 
 
 def plan_of(steps: Sequence[Any], names: Sequence[str]) -> Plan | None:

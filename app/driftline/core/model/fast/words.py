@@ -19,8 +19,6 @@ from river.feature_extraction.vectorize import tokenize_using_regex_pattern
 
 Transform: TypeAlias = Callable[[Any], Any]
 
-_CHARACTERS_MAX = 200_000  # of the texts whose words are kept
-
 
 def transform_of(step: Any) -> Transform:
     """What does the same as `step.transform_one`."""
@@ -43,28 +41,3 @@ def _found_at_once(step: Any) -> Transform:
         return step  # type: ignore[no-any-return]  # as above
     pattern = re.compile(step.keywords["pattern"])
     return step if pattern.groups else pattern.findall
-
-
-class Kept:
-    """What was made of texts that wait to be learned, as far as there is room; each is given out once."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, dict[Any, Any]] = {}
-        self._size = 0
-
-    def add(self, text: str, made: dict[Any, Any]) -> None:
-        kept, size = self._made, len(text)
-        if text in kept or size > _CHARACTERS_MAX:
-            return
-        kept[text] = made
-        self._size += size
-        while self._size > _CHARACTERS_MAX:
-            oldest = next(iter(kept))
-            del kept[oldest]
-            self._size -= len(oldest)
-
-    def take(self, text: str) -> dict[Any, Any] | None:
-        made = self._made.pop(text, None)
-        if made is not None:
-            self._size -= len(text)
-        return made
