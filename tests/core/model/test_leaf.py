@@ -12,7 +12,7 @@ from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from river import tree
 from river.tree.nodes.htc_nodes import LeafNaiveBayesAdaptive
@@ -198,6 +198,9 @@ learned = st.lists(
 
 
 @pytest.mark.skipif(COMPILED is None, reason="no C compiler was there when it was installed")
+@example(
+    [(0.0, 2.6815615859885194e154, "z", 1.0), *[(0.0, 0.0, "x", 1.0)] * 5, (0.0, 0.0, "z", 1.0), (0.0, 0.0, "x", 1.0)]
+)
 @given(learned)
 def test_a_leaf_that_was_taken_learns_as_rivers_does(samples: list[tuple[Any, Any, str, float]]) -> None:
     assert COMPILED is not None

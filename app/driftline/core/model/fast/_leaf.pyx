@@ -244,7 +244,7 @@ cdef class Leaf:
                     continue
                 far = self.values[feature] - one.mean
                 size = fabs(far)
-                if size != 0.0 and size < 1e-150:
+                if not (size == 0.0 or 1e-150 <= size <= 1e150):  # River raises where the square is infinite
                     return False
                 density = pow(far, self.two) / one.twice - HALF_LOG_TAU - one.half_log
                 if density > -INFINITY:
