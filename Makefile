@@ -59,7 +59,7 @@ $(VENV)/.created:
 # What was compiled from another source must not stay where compiling fails.
 COMPILED := $(addprefix app/driftline/,codec/_declared codec/_usual core/guard/_familiar core/guard/_passing \
   core/model/fast/_leaf core/model/fast/_weighted)
-SOURCES := $(COMPILED:=.pyx) app/driftline/codec/slot.pxd
+SOURCES := $(COMPILED:=.pyx) $(addprefix app/driftline/,codec/slot.pxd core/model/fast/exact.pxd)
 UNBUILD := rm -rf build/lib* build/temp* $(COMPILED:=.c) $(COMPILED:=.*.so)
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt $(SOURCES)

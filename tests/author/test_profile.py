@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from driftline.author.leak import Cell
-from driftline.author.profile import Field, Profile, ProfileError, looks_like_id, profile
+from driftline.author.profile import Field, Profile, ProfileError, profile
+from driftline.author.word import looks_like_id
 
 ROWS = 400
 RNG = random.Random(3)

@@ -118,6 +118,8 @@ def test_labels_that_cannot_be_used_are_named(embedded: EmbeddedNode, tmp_path: 
     assert done.returncode == 1
     assert "line 31: no id in 'request'" in done.stderr
     assert "line 32: the time in 'at'" in done.stderr
+    shown = json.loads(run("produce", *where, "--labels", rewards, "--json").stdout)
+    assert (shown["bad_rows"], [line.partition(":")[0] for line in shown["bad_lines"]]) == (2, ["line 31", "line 32"])
     done = run("produce", *where, "--labels", rewards, "--label", "click")
     assert done.returncode == 2
     assert "--labels excludes --label" in done.stderr

@@ -287,7 +287,7 @@ def rules_for(found: Profile, past: Proposal) -> list[Rule]:
 def deciding_metric(found: Profile) -> str:
     """The metric by which a trial chooses, of those that the task's backtests show.
 
-    Where most labels are 0, always 0 has the least absolute error and says nothing: squares ask for the mean.
+    Where most labels are 0, a model that always says 0 has the least absolute error; squared errors reward the mean.
     """
     task = task_of(found.target.task)
     if task.labels.numeric:

@@ -39,8 +39,8 @@ class Moments:
     """The field that holds the event's time, and its times.
 
     Args:
-        name: what the user says it is; otherwise inferred from the data.
-        form: how its times are written; found out without.
+        name: given by the user; None to infer it from the data.
+        form: how its times are written; None to infer that.
 
     Attributes:
         name: None where there is none.

@@ -23,7 +23,7 @@ from driftline.core.task import UNLABELLED, TaskName, task_of, tasks
 from driftline.core.task.seen import ID_SHARE, ProfileError, Seen, Target, are_spread, refuse_alike
 from driftline.core.timestamp import PLAIN, TimeForm
 
-__all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_id", "looks_like_label", "profile"]
+__all__ = ["Field", "Left", "Profile", "ProfileError", "Target", "looks_like_label", "profile"]
 
 Column = Sequence[Cell | None]
 
@@ -36,7 +36,7 @@ _COUNTER_VALUES_MIN = 4
 _DAY_MS = 86_400_000
 _COUNTER_ROWS_MIN = 20
 _UNITS_LOOKED, _UNITS_MIN = 200, 0.9
-_FILLERS = (999, 9_999, 99_999, 999_999, -1, -9, -99, -999, -9_999)  # what stands where there is no number
+_FILLERS = (999, 9_999, 99_999, 999_999, -1, -9, -99, -999, -9_999)  # written in place of a missing number
 _FILLERS_MIN, _FAR = 5, 3.0  # how often it stands, and how many times the others' span it is away from them
 _NAME_MAX = 200
 _TRUE, _FALSE = frozenset({"true", "t", "yes"}), frozenset({"false", "f", "no"})

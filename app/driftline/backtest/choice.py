@@ -28,8 +28,6 @@ LEARNING_SHARE: Final = 0.25  # of the labels: learned and not counted
 LABELS_MIN: Final = 50  # that must count
 _SHARES: Final = frozenset(("Accuracy", "AveragePrecision"))
 TIE: Final = 0.005  # of accuracy: chance alone makes such a difference, so the probabilities decide
-
-
 NEAR: Final = 0.02  # of the errors, or of the metric where that is less: what more work for each event must bring
 _SIGMAS: Final = 2 * 1.959964  # that an interval of 95% is wide
 

@@ -13,8 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import field as attribute
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +68,7 @@ class Plan:
     found: Profile
     past: Proposal
     trial: Callable[[], Tried | None]
-    files: Mapping[Path, Path] = attribute(default_factory=dict)
+    files: Mapping[Path, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -205,7 +204,7 @@ def _profile(sample: Sample, rows: Rows, wanted: Wanted) -> Profile:
 
 
 def _sorted_by_class(found: Profile, sample: Sample, label: str | None) -> bool:
-    """Whether the rows stand in the order of their classes, and no time says in which they came."""
+    """Whether the rows are sorted by class, and no time says in which order they came."""
     classes = task_of(found.target.task).supervised and not task_of(found.target.task).labels.numeric
     return label is not None and classes and found.time is None and are_sorted(sample.columns[label])
 
@@ -405,9 +404,9 @@ def _print_notes(plan: Plan, sample: Sample, origin: Origin) -> None:
     for left in found.left:
         begin = f"WARNING: left out {left.name}, which" if left.leak else f"left out: {left.name}:"
         _note(f"{begin} {left.why}")
-    for field in found.features:
-        if field.note and field.type == "number":
-            _note(f"note: {field.name}: {field.note}")
+    for feature in found.features:
+        if feature.note and feature.type == "number":
+            _note(f"note: {feature.name}: {feature.note}")
     for array in sample.arrays:
         _note(f"left out: {array}: it holds arrays")
     for line in sample.bad.lines:

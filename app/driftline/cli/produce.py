@@ -74,10 +74,7 @@ def produce(
         )
         echo(text, err=True)
         raise
-    if labels is not None:
-        for line in labels.bad.lines:
-            echo(f"skipped: {labels.path}, {line}", err=True)
-    _report(table, feed.fed, pipeline, met, as_json, bad_labels=labels.bad.count if labels is not None else 0)
+    _report(table, labels, feed.fed, pipeline, met, as_json)
 
 
 def _warn_of_the_wait(label_delay_ms: int, wait_ms: int) -> None:
@@ -170,16 +167,18 @@ def _met(met: Met, labels: int) -> str:
     return text + (f"; {met.behind:,} records are still unread" if met.behind else "")
 
 
-def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool, *, bad_labels: int) -> None:
+def _report(
+    table: Table, labels: LabelFile | None, fed: Fed, pipeline: Pipeline, met: Met | None, as_json: bool
+) -> None:
     """Say what was sent and what was not, and set the exit code."""
-    bad = table.bad
+    files = [(table.path, table.bad), *([] if labels is None else [(labels.path, labels.bad)])]
     document = {
         **asdict(fed),
         "outcomes": met.ends if met is not None else None,
         "early": met.early if met is not None else None,
         "unread": met.behind if met is not None else None,
-        "bad_rows": bad.count,
-        "bad_lines": bad.lines,
+        "bad_rows": sum(bad.count for _, bad in files),
+        "bad_lines": [line for _, bad in files for line in bad.lines],
         "events_topic": pipeline.topics.events,
         "labels_topic": pipeline.topics.labels,
     }
@@ -192,10 +191,11 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
     ]
     show(document, lambda: lines, as_json=as_json)
     if not as_json:
-        for line in bad.lines:
-            echo(f"skipped: {table.path}, {line}", err=True)
-        if bad.count > len(bad.lines):
-            echo(f"skipped: {bad.count - len(bad.lines):,} more rows", err=True)
+        for path, bad in files:
+            for line in bad.lines:
+                echo(f"skipped: {path}, {line}", err=True)
+            if bad.count > len(bad.lines):
+                echo(f"skipped: {bad.count - len(bad.lines):,} more rows of {path}", err=True)
         if fed.disordered:
             echo(
                 f"warning: {fed.disordered:,} rows have an earlier time than the row before; sort the file by time "
@@ -209,8 +209,10 @@ def _report(table: Table, fed: Fed, pipeline: Pipeline, met: Met | None, as_json
         if fed.unlabelled:
             echo(f"{fed.unlabelled:,} rows have no label", err=True)
     if not fed.rows:
-        raise InputFileError(f"no records in {table.path}{bad.first}")
+        raise InputFileError(f"no records in {table.path}{table.bad.first}")
     if pipeline.label is not None and not fed.labels:
+        if labels is not None:
+            raise InputFileError(f"no labels in {labels.path}{labels.bad.first}")
         raise InputFileError(f"no row of {table.path} has a label; check --label")
-    if bad.count or bad_labels:
+    if any(bad.count for _, bad in files):
         raise click.exceptions.Exit(PART)

@@ -123,10 +123,14 @@ class Result:
         near = self.choice.near
         if near is None:
             return ""
-        error = f", standard error {number(near.error)}" if near.error is not None else ""
+        if near.gain <= 0:
+            return (
+                f" {near.slow.name} is no better by {self.choice.metric}, and takes several times as long for an event."
+            )
+        error = f" (standard error {number(near.error)})" if near.error is not None else ""
         return (
-            f" {near.slow.name} gains {number(near.gain)}{error}, at several times the work an event: a slow model "
-            "must gain more than a standard error and 2%."
+            f" {near.slow.name} gains {number(near.gain)}{error} but takes several times as long for an event: a slow "
+            "model must gain more than 2% and more than a standard error."
         )
 
     def _of_zeros(self) -> str:
@@ -274,7 +278,7 @@ class Trial:
         return max(enough, reached), delay_ms
 
     def _within(self, rows: int, times: Sequence[int], span_ms: int) -> tuple[int, int]:
-        """Rows and a delay of which they see enough; it says that labels will come later than in the trial."""
+        """A shorter delay, so that labels come within the rows; tells the user that live ones come later."""
         shorter_ms = (times[rows - 1] - times[0]) // DELAYS_SEEN
         unit_ms = next((unit for unit in _UNITS_MS if shorter_ms >= 2 * unit), 1)
         shorter_ms -= shorter_ms % unit_ms

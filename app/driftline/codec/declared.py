@@ -116,9 +116,11 @@ def number_of(most: float) -> Kind:
     return Annotated[int, Meta(ge=-whole, le=whole)] | Annotated[float, Meta(ge=-most, le=most)]
 
 
-reader: Callable[..., Any] | None
+reader: Callable[..., Any] | None = None
 try:
-    from driftline.codec._declared import Reader as reader  # noqa: N813
+    from driftline.codec import _declared
+
+    reader = _declared.Reader
 except ImportError:  # no compiler was there when it was installed
-    reader = None
+    pass
 is_compiled = reader is not None

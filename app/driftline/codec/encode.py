@@ -432,8 +432,9 @@ def plain_framed(messages: list[Message]) -> tuple[bytes, int]:
 framed: Callable[[list[Message]], tuple[bytes, int]] = plain_framed
 writer: Callable[[Terms, Callable[[Output], Message]], Any] | None = None
 try:
-    from driftline.codec._usual import Writer as writer  # noqa: N813
-    from driftline.codec._usual import framed
+    from driftline.codec import _usual
+
+    framed, writer = _usual.framed, _usual.Writer
 except ImportError:  # no compiler was there when it was installed
     pass
 is_compiled = writer is not None

@@ -13,7 +13,7 @@ from driftline.core.guard import passing
 from driftline.core.guard.base import Case
 from driftline.core.guard.familiar import plainly_familiar
 from driftline.core.guard.kept import BLOCK, CLEAN, Kept
-from driftline.core.guard.passing import Limits, Passes, PlainPassing
+from driftline.core.guard.passing import Limits, PlainPassing
 from driftline.core.guard.rungs import Rungs
 from driftline.core.guard.share import EVENTS_MIN
 from tests.support.small import NOW_MS, small
@@ -52,7 +52,7 @@ def objects(rungs: Rungs, kept: Kept, key: bytes | None, value: float | None, le
 
 @pytest.mark.parametrize("names", [(name,) for name in NAMES] + [tuple(NAMES), ("range", "step"), ("share", "step")])
 @pytest.mark.parametrize("made", BOTH)
-def test_it_is_sure_just_where_no_rung_objects(made: type[Passes], names: tuple[str, ...]) -> None:
+def test_it_is_sure_just_where_no_rung_objects(made: type[PlainPassing], names: tuple[str, ...]) -> None:
     rng, rungs = Random(7), rungs_of(*names)
     one, kept, plain, beside = made(limits_of(rungs)), Kept(), PlainPassing(limits_of(rungs)), Kept()
     sure, time_ms = 0, NOW_MS
@@ -84,7 +84,7 @@ def test_it_is_sure_just_where_no_rung_objects(made: type[Passes], names: tuple[
 
 
 @pytest.mark.parametrize("made", BOTH)
-def test_a_prediction_is_counted_whatever_it_is(made: type[Passes]) -> None:
+def test_a_prediction_is_counted_whatever_it_is(made: type[PlainPassing]) -> None:
     one, kept = made(limits_of(rungs_of("share"))), Kept()
     for number in range(BLOCK + 5):
         one.count(kept, (0.9, 0.1, None)[number % 3], NOW_MS + number)
@@ -95,14 +95,14 @@ def test_a_prediction_is_counted_whatever_it_is(made: type[Passes]) -> None:
 
 
 @pytest.mark.parametrize("made", BOTH)
-def test_the_share_says_nothing_before_there_are_enough(made: type[Passes]) -> None:
+def test_the_share_says_nothing_before_there_are_enough(made: type[PlainPassing]) -> None:
     one, kept = made(limits_of(rungs_of("share"))), Kept()
     found = [one.take(kept, None, (), 0.9, 0, NOW_MS) for _ in range(EVENTS_MIN + 1)]
     assert found == [True] * (EVENTS_MIN - 1) + [False] * 2
 
 
 @pytest.mark.parametrize("made", BOTH)
-def test_what_it_does_not_know_it_is_never_sure_of(made: type[Passes]) -> None:
+def test_what_it_does_not_know_it_is_never_sure_of(made: type[PlainPassing]) -> None:
     kept = Kept()
     plain = made(limits_of(rungs_of("range")))
     assert plain.take(kept, None, (), 0.5, 0, NOW_MS)

@@ -121,9 +121,9 @@ def test_the_bits_are_those_of_river(name: str, delay: int, kind: str, monkeypat
         assert counts.learned > 450
 
 
-def _outcome(call: Any, *given: Any) -> str:
+def _outcome(call: Any, *given: Any, **named: Any) -> str:
     try:
-        return repr(call(*given))
+        return repr(call(*given, **named))
     except (ArithmeticError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -221,8 +221,8 @@ def test_a_leaf_that_was_taken_learns_as_rivers_does(samples: list[tuple[Any, An
             assert repr(said) == repr(theirs.prediction(x))
         if taken.learn(x, label, weight) is None:
             taken.put_back()
-            expected = _outcome(lambda one=theirs: one.learn_one(x, label, w=weight, tree=river))  # noqa: B023
-            assert _outcome(lambda one=ours: one.learn_one(x, label, w=weight, tree=river)) == expected  # noqa: B023
+            told = {"w": weight, "tree": river}
+            assert _outcome(ours.learn_one, x, label, **told) == _outcome(theirs.learn_one, x, label, **told)
             try:
                 taken = take(ours, True)
             except ValueError:

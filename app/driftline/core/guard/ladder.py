@@ -166,7 +166,7 @@ class Ladder:
             case.distance = kept.outputs.take(said, self._latest)
 
     def _forget(self) -> None:
-        """What the rungs saw of a prediction is no part of the state: it must be the same after a recovery."""
+        """Clear what the rungs saw of a prediction: it is not part of the state, so nothing of it may remain."""
         self._case.begin(None, None, ())
 
     def judge(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Protocol
 
 from driftline.core.guard.base import Limit
 from driftline.core.guard.familiar import is_familiar
@@ -57,10 +56,11 @@ class Limits:
                 self.yes_from, self.positive_max = one.threshold, one.most
 
 
-class Passes(Protocol):
-    """See the module."""
+class PlainPassing:
+    """`Passing`, in Python; see the module."""
 
-    def __init__(self, limits: Limits) -> None: ...
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
 
     def count(self, kept: Kept, value: float | None, time_ms: int) -> None:
         """One more prediction, whatever becomes of it.
@@ -68,31 +68,6 @@ class Passes(Protocol):
         Args:
             value: None where there is none.
         """
-
-    def take(
-        self,
-        kept: Kept,
-        key: bytes | None,
-        features: Sequence[FeatureValue],
-        value: float | None,
-        learned: int,
-        time_ms: int,
-    ) -> bool:
-        """One more prediction; whether certainly no rung trips: then it is remembered, and all is done.
-
-        Args:
-            key: of its series; None where it belongs to none, and where none are remembered.
-            learned: labels by its model.
-        """
-
-
-class PlainPassing:
-    """`Passes`, in Python."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def count(self, kept: Kept, value: float | None, time_ms: int) -> None:
         if kept.filled < BLOCK:
             kept.filled += 1
         else:
@@ -120,6 +95,12 @@ class PlainPassing:
         learned: int,
         time_ms: int,
     ) -> bool:
+        """One more prediction; whether certainly no rung trips: then it is remembered, and all is done.
+
+        Args:
+            key: of its series; None where it belongs to none, and where none are remembered.
+            learned: labels by its model.
+        """
         self.count(kept, value, time_ms)
         limits = self._limits
         if not limits.known or learned < limits.learned_min:
@@ -162,7 +143,7 @@ class PlainPassing:
         return False
 
 
-Passing: type[Passes]
+Passing: type[PlainPassing]
 is_compiled = True
 try:
     from driftline.core.guard._passing import Passing

@@ -11,16 +11,16 @@ from river.tree.nodes.branch import NumericBinaryBranch
 from river.tree.splitter import GaussianSplitter
 
 from cpython.dict cimport PyDict_Size
-from cpython.float cimport PyFloat_AS_DOUBLE
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsSsize_t
+from cpython.long cimport PyLong_AsSsize_t
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from libc.math cimport INFINITY, exp, fabs, isfinite, log, pow
 
+from driftline.core.model.fast.exact cimport number_of
+
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
 
-cdef long long WHOLE_MAX = 2**53
 cdef double HUGE = 1e150  # beyond it squares overflow, and what comes of that depends on the order of operands
 cdef double HALF_LOG_TAU = 0.5 * math.log(math.tau)  # and not the compiler's logarithm
 cdef object BRANCH = NumericBinaryBranch
@@ -244,7 +244,7 @@ cdef class Leaf:
                     continue
                 far = self.values[feature] - one.mean
                 size = fabs(far)
-                if not (size == 0.0 or 1e-150 <= size <= 1e150):  # River raises where the square is infinite
+                if not (size == 0.0 or 1e-150 <= size <= HUGE):  # River raises where the square is infinite
                     return False
                 density = pow(far, self.two) / one.twice - HALF_LOG_TAU - one.half_log
                 if density > -INFINITY:
@@ -288,21 +288,6 @@ cdef double exact(given) except? -1.0:
     if not number_of(<PyObject *> given, &value) or not isfinite(value):
         raise ValueError("a number that is none to take")
     return value
-
-
-cdef inline bint number_of(PyObject *given, double *into) except -1:
-    """A number that a float holds exactly; false of anything else."""
-    cdef object value = <object> given
-    cdef int beyond = 0
-    cdef long long whole
-    if type(value) is float:
-        into[0] = PyFloat_AS_DOUBLE(value)
-        return True
-    if type(value) is int or type(value) is bool:
-        whole = PyLong_AsLongLongAndOverflow(value, &beyond)
-        into[0] = <double> whole
-        return beyond == 0 and -WHOLE_MAX <= whole <= WHOLE_MAX
-    return False
 
 
 def way(node, features):

@@ -5,16 +5,15 @@ compiled: the same operations on the same numbers in the same order."""
 from collections import Counter
 
 from cpython.dict cimport PyDict_Next, PyDict_Size
-from cpython.float cimport PyFloat_AS_DOUBLE
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsSsize_t
+from cpython.long cimport PyLong_AsSsize_t
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.math cimport exp, fabs, isfinite, pow
 
+from driftline.core.model.fast.exact cimport number_of
+
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
-
-cdef long long WHOLE_MAX = 2**53
 
 
 cdef class Sum:
@@ -226,7 +225,7 @@ cdef class Named:
         if not is_plain(features):
             return None
         while PyDict_Next(features, &at, &name, &given):
-            if not read(given, &value):
+            if not number_of(given, &value):
                 return None
             found = PyDict_GetItemWithError(self.places, <object> name)
             total += (self.weights[PyLong_AsSsize_t(<object> found)] if found is not NULL else 0.0) * value
@@ -243,7 +242,7 @@ cdef class Named:
         if PyDict_Size(features) > self.shown_room:
             self.grow_shown(2 * PyDict_Size(features))
         while PyDict_Next(features, &at, &name, &given):
-            if not read(given, &value):
+            if not number_of(given, &value):
                 return None
             found = PyDict_GetItemWithError(self.places, <object> name)
             if found is not NULL:
@@ -326,21 +325,6 @@ cdef class Named:
 
 cdef inline bint is_plain(object features):
     return type(features) is dict or type(features) is Counter
-
-
-cdef inline bint read(PyObject *given, double *into) except -1:
-    """A number that a float holds exactly; false of anything else."""
-    cdef object value = <object> given
-    cdef int beyond = 0
-    cdef long long whole
-    if type(value) is float:
-        into[0] = PyFloat_AS_DOUBLE(value)
-        return True
-    if type(value) is int or type(value) is bool:
-        whole = PyLong_AsLongLongAndOverflow(value, &beyond)
-        into[0] = <double> whole
-        return beyond == 0 and -WHOLE_MAX <= whole <= WHOLE_MAX
-    return False
 
 
 cdef class Slope:

@@ -1,4 +1,4 @@
-"""`BagOfWords`: a text's words in one search, and counted in one call.
+"""`BagOfWords`: a text's words in one search.
 
 River yields word by word from a generator. Here the same pattern finds the same words in the same order. Whatever is
 not the usual case (a tokenizer of one's own, a pattern with groups, no named feature) is left to River.
@@ -9,7 +9,7 @@ Source: river 0.26, `feature_extraction/vectorize.py`.
 from __future__ import annotations
 
 import re
-from collections import _count_elements  # type: ignore[attr-defined]  # what `Counter` calls
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -27,11 +27,10 @@ def transform_of(step: Any) -> Transform:
     steps = [_found_at_once(one) for one in step.processing_steps]
 
     def count(features: Any) -> dict[Any, int]:
-        words, counts = features, dict[Any, int]()
+        words = features
         for one in steps:
             words = one(words)
-        _count_elements(counts, words)
-        return counts
+        return dict(Counter(words))
 
     return count
 
