@@ -118,9 +118,9 @@ def number_of(most: float) -> Kind:
 
 reader: Callable[..., Any] | None = None
 try:
-    from driftline.codec import _declared
+    from driftline.codec._declared import Reader
 
-    reader = _declared.Reader
+    reader = Reader
 except ImportError:  # no compiler was there when it was installed
     pass
 is_compiled = reader is not None

@@ -432,9 +432,10 @@ def plain_framed(messages: list[Message]) -> tuple[bytes, int]:
 framed: Callable[[list[Message]], tuple[bytes, int]] = plain_framed
 writer: Callable[[Terms, Callable[[Output], Message]], Any] | None = None
 try:
-    from driftline.codec import _usual
+    from driftline.codec._usual import Writer
+    from driftline.codec._usual import framed as compiled_framed
 
-    framed, writer = _usual.framed, _usual.Writer
+    framed, writer = compiled_framed, Writer
 except ImportError:  # no compiler was there when it was installed
     pass
 is_compiled = writer is not None
