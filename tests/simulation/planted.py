@@ -470,11 +470,11 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 # The first seed that finds each, of those that `draw` makes today; `make sim-planted` looks for them again.
 FOUND_BY = {
-    "series_forgotten_at_recovery": 4,
+    "series_forgotten_at_recovery": 5,
     "fallback_not_held_to_the_limits": 12,
     "untrained_forgotten_at_recovery": 7,
-    "held_forgotten_at_recovery": 4,
-    "budget_forgotten_at_recovery": 4,
+    "held_forgotten_at_recovery": 66,
+    "budget_forgotten_at_recovery": 37,
     "commit_before_publish": 10,
     "no_fencing": 28,
     "seek_to_group_offsets": 3,
@@ -484,7 +484,7 @@ FOUND_BY = {
     "refused_batch_not_awaited": 7,
     "snapshot_before_its_slice": 0,
     "tick_not_journaled": 0,
-    "memory_kept_after_a_takeover": 193,
+    "memory_kept_after_a_takeover": 346,
     "dedupe_forgotten_at_recovery": 4,
     "fates_not_written_again": 0,
     "removal_of_what_is_needed": 0,

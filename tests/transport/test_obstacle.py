@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import cast
@@ -185,6 +186,33 @@ async def test_lag_counts_what_an_open_transaction_holds_back(monkeypatch: pytes
         await life.until(lambda: life.worker.lookout.open_s(place) is None)
         await life.until_done()
         await life.until(lambda: life.worker.lag_to_end(place) == 0)
+
+
+async def test_lag_counts_what_was_read_ahead_and_is_not_processed() -> None:
+    """A worker that was stopped at a lag of 0 had left a hundred events unscored: they were in its hand."""
+    cluster, chosen = MemoryCluster(), pipeline()
+    cluster.create_for(chosen, 1)
+    produce(cluster, chosen, 20)
+    events, through = Place(chosen.topics.events, 0), asyncio.Event()
+    through.set()
+
+    async def hook(moment: Moment) -> None:
+        if moment.step == "commit":
+            await through.wait()
+
+    async with Life(cluster, chosen, hook=hook) as life:
+        await life.until_done()
+        through.clear()
+        produce(cluster, chosen, 20, first=100)
+        await life.until(lambda: life.live(0).busy and not life.runner(0).in_hand(events))
+        produce(cluster, chosen, 20, first=200)
+        await life.until(lambda: life.runner(0).in_hand(events) > 0)
+        lag = life.worker.lag(events)
+        assert lag == life.worker.lag_to_end(events) == life.runner(0).in_hand(events)
+        assert value(page(life), "driftline_lag", partition="0", topic=events.topic) == lag
+        through.set()
+        await life.until_done()
+        await life.until(lambda: life.worker.lag(events) == 0)
 
 
 async def test_lag_is_not_known_while_the_cluster_is_away() -> None:

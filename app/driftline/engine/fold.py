@@ -169,6 +169,11 @@ class Folder:
             else:
                 self.merge.push(lane, fresh)
             self._received[name] = max(floor, sources[-1].offset + 1)
+        return self.in_hand(name)
+
+    def in_hand(self, name: str) -> int:
+        """Records of one input that were received and that no slice has taken yet."""
+        lane = self.inputs.of[name]
         return self.merge.waiting(lane) + sum(len(later) for of, later in self._later if of == lane)
 
     def look(self, now_ms: float, *, more: bool) -> None:

@@ -113,6 +113,10 @@ class Runner:
         if self.ready and self._live is not None:
             self._live.receive(self._feed, place, sources)
 
+    def in_hand(self, place: Place) -> int:
+        """Records of one input that were received and that no slice has taken yet."""
+        return 0 if self._live is None else self._live.folder.in_hand(input_name(*place, self.number))
+
     def wake(self) -> None:
         """Look again: an input may have come to its end."""
         if self._live is not None:

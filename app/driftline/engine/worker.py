@@ -173,13 +173,18 @@ class Worker:
             self._failed.set_result(None)
 
     def lag(self, place: Place) -> int | None:
-        """Records (offsets, to be exact) that the shard has not been given yet; None while that is not known: while
+        """Records (offsets, to be exact) that no slice of the shard has taken yet; None while that is not known: while
         Kafka is unavailable, and after that until it has answered for the partition again."""
-        return None if self._unknown(place) else self._feed.lag(place)
+        return None if self._unknown(place) else self._behind(place, self._feed.lag(place))
 
     def lag_to_end(self, place: Place) -> int | None:
         """The same, with what transactions that are open hold back."""
-        return None if self._unknown(place) else self._feed.lag_to_end(place)
+        return None if self._unknown(place) else self._behind(place, self._feed.lag_to_end(place))
+
+    def _behind(self, place: Place, unread: int | None) -> int | None:
+        """What is unread and what was read ahead: a merge that waits for another input holds thousands of records."""
+        runner = self.runners.get(place.partition % self._shards)
+        return unread if unread is None or runner is None else unread + runner.in_hand(place)
 
     def _unknown(self, place: Place) -> bool:
         """Whether the end of a partition is only known as it was before an outage."""

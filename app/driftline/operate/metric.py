@@ -437,9 +437,13 @@ _FORECAST: Final = (
 def _reading(worker: Worker, shards: Shards) -> Iterator[Metric]:
     """How far the inputs are read, and what keeps them from being read; nothing of what is not known now."""
     of = ["partition", "topic"]
-    lag = GaugeMetricFamily("driftline_lag", "Unread offsets up to the last stable offset, by topic.", labels=of)
+    lag = GaugeMetricFamily(
+        "driftline_lag", "Offsets up to the last stable offset that are not processed yet, by topic.", labels=of
+    )
     to_end = GaugeMetricFamily(
-        "driftline_lag_to_end", "Unread offsets up to the end, including open transactions.", labels=of
+        "driftline_lag_to_end",
+        "Offsets up to the end that are not processed yet, including open transactions.",
+        labels=of,
     )
     held = GaugeMetricFamily(
         "driftline_transaction_open_seconds",
