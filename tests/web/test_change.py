@@ -69,6 +69,12 @@ def test_trips_in_a_row_are_one_mark() -> None:
             "drift",
             "beside it, after drift (loss rose)",
         ),
+        (
+            "2.5",
+            {"counts": {"reaction_reset": 1}, "drifts": {"error drift fall": 1, "error drift rise": 1}},
+            "drift",
+            "an untrained model, after drift (errors rose)",
+        ),
         ("2.5", {"counts": {"quarantine_undone": 90}}, "undone", "a copy from before suspect labels"),
         ("2.5", {}, "fallback", "its last good copy"),
         ("0.0", {}, "restart", "began anew"),

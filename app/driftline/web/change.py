@@ -17,7 +17,6 @@ from driftline.web.record import NAME_MAX, Guard, Note, cut
 
 NAMES_SHOWN = 4
 EXACT_MS = 60_000  # of event time between two notes; what happened within more is not dated by the later one
-_BETTER = ("error drift fall",)  # what the detector of the error finds where the model improves
 _ACTIONS = {"hold": "held", "clip": "clipped", "flag": "flagged", "fallback": "replaced"}  # others as they are
 _SURE = {"warning": " (a warning)", "calm": " (a warning that is over)"}
 _CAUSES = (
@@ -76,7 +75,8 @@ def _made_by(old: Note, new: Note, generations: int) -> tuple[str, str]:
     """Why another model serves; the last of several reasons names the cause."""
     if generations < 0:
         return "restart", "the shard began anew, without its state"
-    drifts = ", ".join(_moved(name) for name in _grown(old.drifts, new.drifts)[:NAMES_SHOWN]) or "of the error"
+    causes = [name for name in _grown(old.drifts, new.drifts) if not _is_good(name)]  # the rest changes no model
+    drifts = ", ".join(_moved(name) for name in causes[:NAMES_SHOWN]) or "of the error"
     found = []
     for count, cause, text in _CAUSES:
         times = new.counts.get(count, 0) - old.counts.get(count, 0)
@@ -98,8 +98,8 @@ def marks_of(shard: int, old: Note, new: Note, wall_ms: int) -> Iterator[Mark]:
     """What is marked on the curve, other than versions and trips."""
     grown = _grown(old.drifts, new.drifts)
     for kind, names in (
-        ("drift", [name for name in grown if name not in _BETTER]),
-        ("better", [name for name in grown if name in _BETTER]),
+        ("drift", [name for name in grown if not _is_good(name)]),
+        ("better", [name for name in grown if _is_good(name)]),
     ):
         if names:
             text = ", ".join(_moved(name) for name in names[:NAMES_SHOWN])
@@ -147,9 +147,25 @@ def _stopped(trip: str) -> str:
     return f"{did} ({why})" if did else why
 
 
+def _parts(name: str) -> tuple[str, str, str]:
+    """What a detector watches, what it found, and which way that went: `error drift rise`."""
+    watched, kind, direction = [*name.rsplit(" ", 2), "", ""][:3]
+    return watched, kind, direction
+
+
+def _is_good(name: str) -> bool:
+    """Whether what a detector saw went the way that nobody is alerted of: errors fell, labels came sooner."""
+    watched, _, direction = _parts(name)
+    try:
+        signal, _ = Signal.read(watched)
+    except InvariantError:
+        return False
+    return bool(direction) and signal.row.bad not in ("both", direction)
+
+
 def _moved(name: str) -> str:
     """What a detector saw, in words: `error drift rise` is `errors rose`; a name that is none of ours as it is."""
-    watched, kind, direction = [*name.rsplit(" ", 2), "", ""][:3]
+    watched, kind, direction = _parts(name)
     try:
         signal, what = Signal.read(watched)
     except InvariantError:
