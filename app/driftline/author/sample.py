@@ -126,7 +126,7 @@ def _is_row(columns: Mapping[str, Sequence[str]]) -> bool:
 def _read_json(path: Path, rows_max: int, decimal: Decimal | None) -> Sample:
     bad = Bad()
     with open_text(path) as file:
-        rows = (dict(_flat((), row)) for _, row in json_rows(file, bad.add, path))
+        rows = (dict(flat((), row)) for _, row in json_rows(file, bad.add, path))
         first = list(islice(rows, rows_max))
         whole = next(rows, None) is None
     names = list(dict.fromkeys(name for row in first for name in row))
@@ -190,12 +190,13 @@ def _values(texts: Sequence[str], form: NumberForm | None) -> list[Any]:
     return [read[text] for text in texts]
 
 
-def _flat(way: tuple[str, ...], row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def flat(way: tuple[str, ...], row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a row, those in objects by their path."""
     for key, value in row.items():
         if not key:
             continue  # no path leads there
         if isinstance(value, dict):
-            yield from _flat((*way, key), value)
+            yield from flat((*way, key), value)
         elif isinstance(value, float) and not math.isfinite(value):
             yield format_path((*way, key)), None  # a bare NaN or Infinity counts as missing
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from driftline.author.contender import Contender, contenders
+from driftline.author.joining import NOT_JOINED, Joined
 from driftline.author.limits import LABELS_MIN, RATIO_MAX, Jumps, around, quantile, step_of_rows
 from driftline.author.past import Proposal
 from driftline.author.profile import Field, Left, Profile
@@ -40,12 +41,14 @@ class Origin:
         name: the pipeline's.
         output: the pipeline file.
         label_delay_ms: how much later than its event a label comes.
+        labels: those that stood in a file of their own.
     """
 
     rows: Rows
     name: str
     output: Path
     label_delay_ms: int
+    labels: Joined = NOT_JOINED
 
     @property
     def file(self) -> str:
@@ -219,9 +222,14 @@ class Draft:
         if target.positive is not None:
             yield beside(f"  positive: {yaml_scalar(target.positive)}", "the positive class")
             yield beside(f"  negative: {yaml_scalar(target.negative)}", "the negative class; other values are rejected")
-        wait = format_duration(max(_WAIT_MS, 2 * self._origin.label_delay_ms))
+        joined = self._origin.labels
+        wait = format_duration(max(_WAIT_MS, 2 * self._origin.label_delay_ms, joined.slow_ms))
         yield beside(f"  wait: {wait}", "how long to wait for a label; later ones are not learned")
-        yield beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
+        if joined.assumed is not None:
+            missing = yaml_scalar({"assume": joined.assumed})
+            yield beside(f"  missing: {missing}", "if none arrives: only one class is ever labelled")
+        else:
+            yield beside("  missing: drop", "if none arrives: skip the event, or {assume: VALUE}")
         yield ""
 
     def _model(self) -> Iterator[str]:

@@ -6,6 +6,7 @@ and writes a file that `driftline check` accepts, with a comment beside every ch
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -13,12 +14,15 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from driftline.author import joining
+from driftline.author.joining import NOT_JOINED, Joined, join
 from driftline.author.logged import Logged, find_logged, item_beside
 from driftline.author.past import Proposal, propose
 from driftline.author.profile import Left, Profile, ProfileError, looks_like_label, profile, without_features
@@ -40,6 +44,7 @@ from driftline.core.task import TaskName, task_of
 from driftline.core.wording import escaped
 from driftline.ingest.column import Fields
 from driftline.ingest.history import TableSource
+from driftline.ingest.rows import is_json
 
 _ROWS_MIN = 10
 
@@ -74,6 +79,18 @@ class Plan:
 
 def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
     """What `driftline init` does."""
+    name = wanted.name or _slug(rows.path)
+    output = wanted.output or Path(f"{name}.yaml")
+    if not wanted.force and str(output) != "-" and output.exists():
+        raise _exists(output)
+    with _beside(rows, wanted, output.with_name(f"{name}.joined{_suffix(rows.path)}")) as (rows, labels):
+        wanted = dataclasses.replace(wanted, label_delay_ms=wanted.label_delay_ms or labels.delay_ms)
+        _init(Origin(rows, name, output, wanted.label_delay_ms, labels), wanted, as_json)
+
+
+def _init(origin: Origin, wanted: Wanted, as_json: bool) -> None:
+    """What is to be written, and where, once labels are in the rows of their events."""
+    rows = origin.rows
     path, label = rows.path, rows.label
     sample = read_sample(path, decimal=rows.decimal)
     if sample.rows < _ROWS_MIN:
@@ -83,11 +100,6 @@ def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
         )
     _check_fields(sample, rows, wanted.task)
     sample, unlabelled = _without_words(sample, label)
-    name = wanted.name or _slug(path)
-    output = wanted.output or Path(f"{name}.yaml")
-    if not wanted.force and str(output) != "-" and output.exists():
-        raise _exists(output)
-    origin = Origin(rows, name, output, wanted.label_delay_ms)
     logged = _logged(sample, rows, wanted)
     with tempfile.TemporaryDirectory() as folder:
         if logged is not None:
@@ -100,6 +112,36 @@ def init(rows: Rows, wanted: Wanted, as_json: bool) -> None:
                 sample, tried = shuffled(sample), write_shuffled(path, Path(folder), sample.rows)
             plan = _plan(found, sample, origin, wanted, tried)
         _finish(plan, origin, wanted, sample, unlabelled, as_json)
+
+
+@contextmanager
+def _beside(rows: Rows, wanted: Wanted, target: Path) -> Iterator[tuple[Rows, Joined]]:
+    """The rows with the labels of a file of their own, if there is one; they stay if all else goes well.
+
+    Raises:
+        InputFileError: the labels cannot be joined, or the file that would hold both is there already.
+    """
+    if wanted.labels is None:
+        yield rows, NOT_JOINED
+        return
+    if rows.label is None:
+        raise InputFileError(f"--labels {wanted.labels}: name the field in it that holds the label with --label FIELD")
+    if target.exists() and not wanted.force:
+        raise _exists(target)
+    of = joining.Wanted(rows.label, rows.event_id, rows.time_field, rows.decimal, rows.time_form)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, target.name)
+        labels = join(rows.path, wanted.labels, of, made)
+        _move(made, target)
+    try:
+        yield dataclasses.replace(rows, path=target), labels
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _suffix(path: Path) -> str:
+    return ".jsonl" if is_json(path) else ".csv"
 
 
 def _finish(plan: Plan, origin: Origin, wanted: Wanted, sample: Sample, unlabelled: str, as_json: bool) -> None:
@@ -397,6 +439,8 @@ def _print_notes(plan: Plan, sample: Sample, origin: Origin) -> None:
     _note(f"{output}: task {target.task}, {count} feature{'s' * (count != 1)}")
     if past.features:
         _note(f"history: {len(past.features)} more from past events and the labels known by then")
+    for note in origin.labels.notes:
+        _note(f"labels: {note}")
     for note in past.notes:
         _note(f"history: {note}")
     for place in sample.unnamed:

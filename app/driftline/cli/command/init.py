@@ -22,6 +22,7 @@ class Wanted:
     label_delay_ms: int
     tried: bool
     force: bool
+    labels: Path | None = None
 
 
 @click.command(short_help="Write a pipeline file for a data file.")
@@ -29,6 +30,12 @@ class Wanted:
     label="The field to predict; without it, events get anomaly scores.",
     event_id="The field with a unique id [default: inferred from the data].",
     time_field="The event time field [default: inferred from the data].",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Labels in a file of their own, with the event's id; written beside the output as NAME.joined.csv.",
 )
 @click.option("--task", type=click.Choice(TASK_NAMES), help="What to predict [default: inferred from the data].")
 @click.option("--name", metavar="NAME", help="The pipeline's name [default: from the file name].")
