@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import random
+import subprocess
 import sys
 from collections import OrderedDict, deque
 from importlib.util import find_spec, module_from_spec
@@ -311,3 +312,23 @@ def test_where_it_was_not_built_the_one_in_python_is_taken(monkeypatch: pytest.M
     assert alone.Taken is None
     assert alone.way is alone.plain_way
     assert not alone.is_compiled
+
+
+@pytest.mark.parametrize("children", ["[]", "()", "[leaf]", "(leaf,)", "[leaf, leaf, leaf]", "None", "'ab'"])
+def test_a_branch_that_no_learning_made_is_left_to_river(children: str) -> None:
+    """In a process of its own: it read beyond the end of the list, and what a state says ended the worker."""
+    code = f"""
+from river.tree.nodes.branch import NumericBinaryBranch
+from driftline.core.model.fast import leaf as arithmetic
+leaf = object()
+for value in (0.0, 1.0):
+    branch = NumericBinaryBranch({{}}, "a", 0.5, 0, leaf, leaf)
+    branch.children = {children}
+    assert arithmetic.compiled is not None
+    for _ in range(1000):
+        assert arithmetic.compiled[1](branch, {{"a": value}}) == (None, None)
+"""
+    if COMPILED is None:
+        pytest.skip("no C compiler was there at the installation")
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

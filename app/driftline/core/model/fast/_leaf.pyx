@@ -296,6 +296,8 @@ def way(node, features):
         value = features.get(node.feature)
         if value is None:
             return None, None
-        parent = node
-        node = node.children[0 if value <= node.threshold else 1]
+        parent, children = node, node.children
+        if type(children) is not list or len(children) != 2:
+            return None, None  # a state that nobody made by learning: nothing here looks whether a place is there
+        node = children[0 if value <= node.threshold else 1]
     return node, parent
