@@ -4,7 +4,7 @@ import os
 
 from driftline.core.deferral import install as _install_deferral
 
-__version__ = "0.3.0.dev1"
+__version__ = "0.3.0.dev2"
 
 # The last bits of a product of matrices depend on how many threads OpenBLAS or MKL divide it among, by default as many
 # as there are cores; they are asked once, as numpy is loaded. A shard is one core's work, and a replay elsewhere must

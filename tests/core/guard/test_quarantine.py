@@ -24,7 +24,7 @@ from driftline.core.state.freeze import dump, load
 from tests.support.small import NOW_MS, event, fold, label, small, source
 
 HOLD: dict[str, Any] = {"quarantine": {"action": "hold", "wait": "1d"}}
-CLEAN, BURST = 4_000, 400  # pairs before the burst, and of it
+CLEAN, BURST = BEGIN + 4 * BLOCK, 400  # pairs before the burst, and of it
 TWO = (False, True)
 
 
@@ -109,6 +109,37 @@ def test_flipped_labels_are_suspect_within_300(seed: int) -> None:
     assert found is not None
     assert found < 300
     assert abs(test.number - test.first - found) < 150
+
+
+def test_confidence_that_changes_its_meaning_is_no_burst() -> None:
+    """After a split of a tree, or of predictions that were stale: sure ones are wrong more often, unsure ones less."""
+    rng, test = Random(2), Suspicion()
+
+    def feed(sure: float, unsure: float, count: int) -> list[str]:
+        found = []
+        for _ in range(count):
+            cell, rate = (3, sure) if rng.random() < 0.5 else (11, unsure)
+            found.append(test.take(2 * cell + (rng.random() < rate), 0, TWO, 1e7))
+        return [one for one in found if one]
+
+    assert feed(0.02, 0.3, 10_000) == []
+    assert feed(0.2, 0.1, 2_000) == []
+    assert max(test.bets) > 1.0
+    assert feed(0.4, 0.45, 500) == ["opened"]
+
+
+def test_a_test_from_before_all_labels_were_tested_goes_on() -> None:
+    test = Suspicion()
+    fed(0.1, 10_000, 1, test)
+    reduced: Any = test.__reduce_ex__(2)
+    now = reduced[2][1]
+    then = {name: part for name, part in now.items() if name not in ("all_gains", "all_bets")}
+    old = Suspicion.__new__(Suspicion)
+    old.__setstate__((None, then))
+    assert (old.number, old.reference) == (test.number, test.reference)
+    assert fed(0.1, 2 * BLOCK, 2, old) is None
+    assert len(old.all_gains) == 2
+    assert fed(0.5, 300, 3, old) is not None
 
 
 def test_labels_that_contradict_more_at_hardly_any_odds_are_soon_suspect() -> None:

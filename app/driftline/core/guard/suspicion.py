@@ -9,11 +9,16 @@ on that gains
     e = r' / r  if x, else (1 - r') / (1 - r)
 
 which has a mean of at most 1 as long as the cell's rate is at most r. For each share in `SHARES` the gains since the
-most promising beginning are multiplied, M = e max(M, 1), and labels are suspect where the mean of M over the shares
-reaches 1 / `error_rate`. M never exceeds the Shiryaev-Roberts sum of the same bets, and that sum less the number of
-labels is a supermartingale, so the mean number of labels to a false alarm is at least 1 / `error_rate`, whatever
-depends on what, as long as no label's conditional rate exceeds its r. Where M was last below 1 is where the burst
-began.
+most promising beginning are multiplied, M = e max(M, 1), and the cells show something where the mean of M over the
+shares reaches 1 / `error_rate`. Where it was last below 1 is where the burst began.
+
+A model that learns may change what its confidence means: a tree splits, or a worker that is behind goes from stale
+predictions to fresh ones. Then some cells contradict more, and all labels together do not. So the same bets are made on
+all labels, whatever their cell, and labels are suspect where both show something.
+
+M never exceeds the Shiryaev-Roberts sum of the same bets, and that sum less the number of labels is a supermartingale,
+so the mean number of labels to a false alarm is at least 1 / `error_rate`, whatever depends on what, as long as no
+label's conditional rate exceeds its r: that of its cell, or that of all.
 
 The reference is learned, from labels that are `BLOCK` to 2 `BLOCK` old, with a memory of `MEMORY` labels: a slow change
 moves it, a burst does not. r is set above the estimate by two standard errors of all contradictions, to allow for what
@@ -31,7 +36,7 @@ from bisect import bisect_left
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from math import log, sqrt
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from driftline.core.output import MODEL, Prediction, Unserved
 from driftline.core.record import LabelValue
@@ -39,7 +44,7 @@ from driftline.core.record import LabelValue
 SHARES: Final = (0.06, 0.15, 0.35)  # of flipped labels, that are bet on
 BLOCK: Final = 500  # labels
 MEMORY: Final = 20_000  # labels
-BEGIN: Final = 2_000  # labels in the reference, before anything is suspect
+BEGIN: Final = 5_000  # labels in the reference, before anything is suspect: a model that learns from cold changes
 ERRORS: Final = 2.0  # standard errors that the reference is raised by
 PRIOR: Final = 20.0  # labels' worth of the mean rate, in each cell
 RATES: Final = (0.0005, 0.95)  # that a cell's rate is kept between
@@ -88,7 +93,9 @@ class Suspicion:
         number: of the latest pair that was tested; with `turn_at` the block is full.
         rates: of contradiction, by cell, as the bets take them; empty until the reference holds `BEGIN` labels.
         gains: by code and share, what a bet is multiplied by.
-        bets: by share, M; `begun` says with which pair each one began; `runs` whether one of them is above 1.
+        bets: by share, M; `begun` says with which pair each one began.
+        all_gains, all_bets: the same of all labels together: whether the label agrees, and contradicts.
+        runs: whether a bet is above 1.
         suspect: labels are suspect now; `since` tallies those since then.
         flipped: the share that was seen where they became suspect.
         reverse: the logarithm of the reverse bet.
@@ -104,6 +111,8 @@ class Suspicion:
     gains: list[tuple[float, ...]] = field(default_factory=list)
     bets: tuple[float, ...] = (1.0, 1.0, 1.0)
     begun: list[int] = field(default_factory=lambda: [0, 0, 0])
+    all_gains: list[tuple[float, ...]] = field(default_factory=list)
+    all_bets: tuple[float, ...] = (1.0, 1.0, 1.0)
     runs: bool = False
     suspect: bool = False
     since: Tally = field(default_factory=fresh)
@@ -111,6 +120,14 @@ class Suspicion:
     reverse: float = 0.0
     oldest: int = 0
     newest: int = 0
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """States that were written before all labels were tested together begin with the next block."""
+        before = {"all_gains": [], "all_bets": (1.0, 1.0, 1.0), **state[1]}
+        if before["gains"] and not before["all_gains"]:
+            before |= {"rates": [], "gains": [], "bets": (1.0, 1.0, 1.0), "runs": False}
+        for name, part in before.items():
+            setattr(self, name, part)
 
     def take(self, code: int, generation: int, classes: Sized, odds: float) -> Turn:
         """Test one pair.
@@ -132,22 +149,28 @@ class Suspicion:
         if (self.runs or code & 1) and self.rates:  # a label that agrees changes nothing where no bet runs
             one, two, three = self.gains[code]
             last_one, last_two, last_three = self.bets
-            begun = self.begun
+            begun, enough = self.begun, 3.0 * odds
             if last_one > 1.0:
-                one *= last_one
+                one = one * last_one if one * last_one < enough else enough
             else:
                 begun[0] = number
             if last_two > 1.0:
-                two *= last_two
+                two = two * last_two if two * last_two < enough else enough
             else:
                 begun[1] = number
             if last_three > 1.0:
-                three *= last_three
+                three = three * last_three if three * last_three < enough else enough
             else:
                 begun[2] = number
             self.bets = (one, two, three)
-            self.runs = one > 1.0 or two > 1.0 or three > 1.0
-            if one + two + three >= 3.0 * odds:
+            all_bets = self.all_bets = tuple(
+                [
+                    min(gain * bet, enough) if bet > 1.0 else gain
+                    for gain, bet in zip(self.all_gains[code & 1], self.all_bets, strict=True)
+                ]
+            )
+            self.runs = one > 1.0 or two > 1.0 or three > 1.0 or max(all_bets) > 1.0
+            if one + two + three >= enough and sum(all_bets) >= enough:
                 self.suspect, self.flipped, self.reverse, self.since = True, SHARES[self._best], 0.0, fresh()
                 return "opened"
         if number >= self.turn_at:
@@ -174,7 +197,7 @@ class Suspicion:
 
     def believe(self, classes: Sized) -> None:
         """What was suspect is how things are: the reference begins with it."""
-        self.reference, self.rates, self.gains = self.since, [], []
+        self.reference, self.rates, self.gains, self.all_gains = self.since, [], [], []
         self._rest()
         if sum(self.reference) >= BEGIN:
             self._price(classes)
@@ -195,7 +218,7 @@ class Suspicion:
             return generation >= self.oldest
         self.oldest = self.newest = generation
         if not self.suspect:
-            self.reference, self.rates, self.gains = fresh(), [], []
+            self.reference, self.rates, self.gains, self.all_gains = fresh(), [], [], []
             self._rest()
         return True
 
@@ -220,11 +243,8 @@ class Suspicion:
             min(high, max(low, raised * (there + PRIOR * mean) / (of + PRIOR)))
             for of, there in zip(pairs, against, strict=True)
         ]
-        self.gains = []
-        for rate in self.rates:
-            flipped = [_flipped(rate, share, classes) for share in SHARES]
-            self.gains.append(tuple([(1.0 - other) / (1.0 - rate) for other in flipped]))
-            self.gains.append(tuple([other / rate for other in flipped]))
+        self.gains = [gain for rate in self.rates for gain in _gains(rate, classes)]
+        self.all_gains = [*_gains(min(high, max(low, raised * mean)), classes)]
 
     def _calmer(self, code: int, classes: Sized) -> Turn:
         """A pair while labels are suspect: the reverse bet, that they are as usual again."""
@@ -243,7 +263,13 @@ class Suspicion:
         """Nothing is suspect; blocks and bets begin anew."""
         self.suspect, self.since, self.reverse, self.flipped = False, fresh(), 0.0, 0.0
         self.latest, self.before, self.turn_at = fresh(), fresh(), self.number + BLOCK
-        self.bets, self.runs = (1.0, 1.0, 1.0), False
+        self.bets, self.all_bets, self.runs = (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), False
+
+
+def _gains(rate: float, classes: Sized) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What bets are multiplied by where a label agrees, and where it contradicts, by share."""
+    flipped = [_flipped(rate, share, classes) for share in SHARES]
+    return tuple([(1.0 - other) / (1.0 - rate) for other in flipped]), tuple([other / rate for other in flipped])
 
 
 def _flipped(rate: float, share: float, classes: Sized) -> float:

@@ -201,10 +201,11 @@ def _suspicion(test: Suspicion, like: Suspicion | None) -> bool:
     counted = all(len(one) == 2 * CELLS and all(0 <= count <= COUNT_MAX for count in one) for one in tallies)
     counted = counted and max(sum(test.latest), sum(test.before)) <= MEMORY
     priced = len(test.rates) == CELLS and len(test.gains) == 2 * CELLS
-    bets = (test.bets, test.begun, *test.gains)
+    bets = (test.bets, test.begun, test.all_bets, *test.gains, *test.all_gains)
     return (
         counted
         and (priced or not (test.rates or test.gains or test.suspect))
+        and len(test.all_gains) == (2 if priced else 0)
         and all(low <= rate <= high for rate in test.rates)
         and all(len(one) == len(SHARES) and all(0 <= number <= COUNT_MAX for number in one) for one in bets)
         and 0 <= test.flipped <= 1
