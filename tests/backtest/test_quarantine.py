@@ -13,7 +13,7 @@ HOLD = {"quarantine": {"action": "hold", "wait": "7d", "max": 500}}
 
 
 def test_a_report_says_what_was_held_and_what_came_of_it(tmp_path: Path) -> None:
-    table = history.table(tmp_path, count=6_000)  # the rule turns after 4,000
+    table = history.table(tmp_path, count=10_000)  # the rule turns after two thirds
     pipeline = history.pipeline_file(tmp_path, learning=HOLD)
     done = run(
         *("backtest", "-p", pipeline, "--grid", "learning.quarantine.action=hold,alert"),

@@ -15,6 +15,7 @@ import pytest
 
 from driftline.core.error import PipelineError
 from driftline.core.fold.step import step
+from driftline.core.guard import suspicion
 from driftline.core.model import learner
 from driftline.core.model.dispatch import Walk
 from driftline.core.oracle import Oracle
@@ -180,6 +181,7 @@ LONG = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_what_the_quarantine_takes_back_is_taken_back_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suspicion, "BEGIN", 2_000)
     names = ("a", "b", "shop") if name == "words" else ("a", "b")
     case = Case(77, LONG[name], "binary", names, may_omit=False, calm=True, steps=4_500)
     told = _same(case, _pipeline(case), monkeypatch, burst=range(3_800, 4_200))

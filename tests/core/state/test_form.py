@@ -206,11 +206,17 @@ HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "a block that is more than is remembered": ("held back", put("quarantine.test.before", [1e5] * 32)),
     "prices of few codes": ("held back", put("quarantine.test.gains", [(1.0, 1.0, 1.0)] * 5)),
     "prices of two shares": ("held back", lambda shard: (
-        put("gains", [(1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.1] * 16)(shard.quarantine.test)
+        put("gains", [(1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.1] * 16)(shard.quarantine.test),
+        put("all_gains", [(1.0, 1.0, 1.0)] * 2)(shard.quarantine.test)
+    )),
+    "a price of all for no contradiction": ("held back", lambda shard: (
+        put("gains", [(1.0, 1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.1] * 16)(shard.quarantine.test),
+        put("all_gains", [(1.0, 1.0, 1.0)])(shard.quarantine.test)
     )),
     "labels that are suspect at no rate": ("held back", put("quarantine.test.suspect", True)),
     "rates of nothing": ("held back", lambda shard: (
-        put("gains", [(1.0, 1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.0] * 16)(shard.quarantine.test)
+        put("gains", [(1.0, 1.0, 1.0)] * 32)(shard.quarantine.test), put("rates", [0.0] * 16)(shard.quarantine.test),
+        put("all_gains", [(1.0, 1.0, 1.0)] * 2)(shard.quarantine.test)
     )),
     "one bet": ("held back", put("quarantine.test.bets", (1.0,))),
     "a bet that never began": ("held back", put("quarantine.test.begun", [0])),

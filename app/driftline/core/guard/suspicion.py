@@ -122,10 +122,10 @@ class Suspicion:
     newest: int = 0
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        """States that were written before all labels were tested together begin with the next block."""
+        """States that were written before all labels were tested together make no bets on them until the next block."""
         before = {"all_gains": [], "all_bets": (1.0, 1.0, 1.0), **state[1]}
-        if before["gains"] and not before["all_gains"]:
-            before |= {"rates": [], "gains": [], "bets": (1.0, 1.0, 1.0), "runs": False}
+        if "all_gains" not in state[1] and before["gains"]:
+            before["all_gains"] = [(1.0, 1.0, 1.0)] * 2
         for name, part in before.items():
             setattr(self, name, part)
 
