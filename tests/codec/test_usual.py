@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -131,6 +132,14 @@ def test_any_message_is_framed_the_same(key: bytes | None, value: bytes | None, 
     messages = [Message("t", 0, b"k", b"{}", 2**62, (), "scores"), Message("t", 1, key, value, 0, headers, "rejected")]
     assert framed(messages) == plain_framed(messages)
     assert plain_framed(messages)[1] == 2 + len(value or b"")
+
+
+@compiled
+def test_a_time_that_is_not_whole_is_framed_by_neither() -> None:
+    messages = [Message("t", 0, None, b"{}", 1.5, (), "scores")]  # type: ignore[arg-type]  # what the type excludes
+    for frame in (framed, plain_framed):
+        with pytest.raises(struct.error):
+            frame(messages)
 
 
 @compiled

@@ -3,6 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
+from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
@@ -226,6 +227,8 @@ def framed(list messages not None):
             return plain(messages)
         key, value = slot(message, message_key_at), slot(message, message_value_at)
         if not PyBytes_CheckExact(<object> value) or not (key is <PyObject *> None or PyBytes_CheckExact(<object> key)):
+            return plain(messages)
+        if not PyLong_CheckExact(<object> slot(message, message_time_at)):
             return plain(messages)
         size += PyBytes_GET_SIZE(<object> value)
         whole += FRAME + (0 if key is <PyObject *> None else PyBytes_GET_SIZE(<object> key))

@@ -124,6 +124,28 @@ def test_what_is_no_plain_number_is_rivers_to_answer(kind: str, odd: Any) -> Non
     assert held.ask({"a": 2**53}) == 2.0**52
 
 
+@pytest.mark.parametrize("asks", ["ask", "advance"])
+@pytest.mark.parametrize("more", [10, 100_000])
+def test_a_dict_that_changes_while_it_is_read_is_refused(kind: str, asks: str, more: int) -> None:
+    """Only a name of another type can do that; it may cost an exception, but not the process."""
+
+    class Adds(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            return hash(str(self))
+
+        def __eq__(self, other: object) -> bool:
+            features.update({f"new {number}": 1.0 for number in range(more)})
+            return str.__eq__(self, other)
+
+    make = PlainNamed if kind == "plain" else named.Held
+    held = make((["a"], [0.5], [1.0]), 1e-8)
+    features: dict[str, float] = {Adds("a"): 1.0}
+    with pytest.raises(RuntimeError, match="changed size"):
+        getattr(held, asks)(features)
+
+
 def test_who_sends_numbers_that_cannot_be_taken_is_left_to_river(kind: str) -> None:
     model = linear_model.LogisticRegression(optimizer=optim.AdaGrad(0.1))
     theirs = copy.deepcopy(model)

@@ -61,3 +61,17 @@ def test_numbers_that_are_no_floats_are_left_to_river() -> None:
     assert ours is not None
     assert list(ours.advance_row(("a",), (3.0,))) == [1.0]
     assert type(scaler.means["a"]) is float
+
+
+@pytest.mark.parametrize("count", [2**62, 2**63 - 1, 2**63])
+def test_counts_that_leave_64_bits_are_left_to_river(count: int) -> None:
+    scaler, theirs = preprocessing.StandardScaler(), preprocessing.StandardScaler()
+    for one in (scaler, theirs):
+        one.learn_one({"a": 1.0})
+        one.counts["a"] = count
+    ours = kernel.row_scaling(scaler)
+    assert ours is not None
+    theirs.learn_one({"a": 3.0})
+    ours.advance_row(("a",), (3.0,))
+    ours.settle()
+    assert digest_of(scaler) == digest_of(theirs)

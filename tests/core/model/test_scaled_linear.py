@@ -223,3 +223,22 @@ def test_a_count_of_values_that_does_not_fit_is_refused(kind: str) -> None:
         made.ask((1.0,))
     with pytest.raises(IndexError):
         made.advance((1.0,))
+
+
+@pytest.mark.parametrize("count", [2**62, 2**63 - 1, 2**63, -1])
+def test_counts_that_leave_64_bits_are_left_to_river(count: int, kind: str) -> None:
+    theirs = trained(NAMES)
+    scaler = theirs["StandardScaler"]
+    for name in NAMES:
+        scaler.counts[name] = count
+    ours = copy.deepcopy(theirs)
+    learn = (way := Walk(ours, Form(NAMES, may_omit=False))).learn()
+    x = next(stream(1))
+    if count == -1:
+        with pytest.raises(ZeroDivisionError):
+            learn(x, True)
+        return
+    learn(x, True)
+    theirs.learn_one(dict(zip(NAMES, x, strict=True)), True)
+    way.settle()
+    assert digest_of(ours) == digest_of(theirs)

@@ -220,14 +220,18 @@ cdef class Named:
         cdef PyObject *name
         cdef PyObject *given
         cdef PyObject *found
-        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t at = 0, size
         cdef double total = 0.0, value = 0.0
         if not is_plain(features):
             return None
+        size = PyDict_Size(features)
         while PyDict_Next(features, &at, &name, &given):
             if not number_of(given, &value):
                 return None
-            found = PyDict_GetItemWithError(self.places, <object> name)
+            own = <object> name
+            found = PyDict_GetItemWithError(self.places, own)
+            if PyDict_Size(features) != size:
+                raise changed()
             total += (self.weights[PyLong_AsSsize_t(<object> found)] if found is not NULL else 0.0) * value
         return total if isfinite(total) else None
 
@@ -235,20 +239,24 @@ cdef class Named:
         cdef PyObject *name
         cdef PyObject *given
         cdef PyObject *found
-        cdef Py_ssize_t at = 0, place, shown = 0
+        cdef Py_ssize_t at = 0, place, shown = 0, size
         cdef double total = 0.0, value = 0.0
         if not is_plain(features):
             return None
-        if PyDict_Size(features) > self.shown_room:
-            self.grow_shown(2 * PyDict_Size(features))
+        size = PyDict_Size(features)
+        if size > self.shown_room:
+            self.grow_shown(2 * size)
         while PyDict_Next(features, &at, &name, &given):
             if not number_of(given, &value):
                 return None
-            found = PyDict_GetItemWithError(self.places, <object> name)
+            own = <object> name
+            found = PyDict_GetItemWithError(self.places, own)
             if found is not NULL:
                 place = PyLong_AsSsize_t(<object> found)
             else:
-                place = self.add(<object> name)
+                place = self.add(own)
+            if PyDict_Size(features) != size or shown == size:
+                raise changed()
             self.shown_places[shown] = place
             self.shown_values[shown] = value
             shown += 1
@@ -321,6 +329,11 @@ cdef class Named:
         self.shown_values = values
         self.shown_room = room
         return 0
+
+
+cdef object changed():
+    """As Python has it: a name's own `__eq__` may change the dict that is being read."""
+    return RuntimeError("dictionary changed size during iteration")
 
 
 cdef inline bint is_plain(object features):

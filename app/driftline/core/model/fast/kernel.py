@@ -17,7 +17,7 @@ from river import linear_model, optim, preprocessing
 from river.utils import VectorDict
 
 from driftline.core.model.fast.logistic import SlopeOf, sigmoid, slope_of
-from driftline.core.model.fast.weighted import Moments, Scale, Scaled
+from driftline.core.model.fast.weighted import Moments, Scale, Scaled, counts_on
 
 _MISSES_MAX = 100
 _MEAN_OF_BITS = optim.losses.BinaryLoss.mean_func
@@ -93,7 +93,7 @@ class Scaling:
         if self._misses > _MISSES_MAX or not all(name in scaler.vars and name in scaler.means for name in names):
             return False
         counts = {scaler.counts[name] for name in names}
-        if len(counts) != 1:
+        if len(counts) != 1 or not all(map(counts_on, counts)):
             self._misses += 1
             return False
         means, variances = [scaler.means[name] for name in names], [scaler.vars[name] for name in names]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from river import optim
 
 from driftline.core.model.fast.kernel import constant, descends, link, scaling, slope
-from driftline.core.model.fast.weighted import Rates, Sum, Weighted
+from driftline.core.model.fast.weighted import Rates, Sum, Weighted, counts_on
 
 _TRIES_MAX = 100
 
@@ -110,7 +110,7 @@ class Line:
         scaler, model, names = self._scaler, self._model, self._names
         known = all(name in scaler.vars and name in scaler.means for name in names)
         counts = {scaler.counts[name] for name in names}
-        self._fits = known and len(counts) == 1 and list(model._weights) == names
+        self._fits = known and len(counts) == 1 and all(map(counts_on, counts)) and list(model._weights) == names
         if self._fits:
             means = [float(scaler.means[name]) for name in names]
             variances = [float(scaler.vars[name]) for name in names]

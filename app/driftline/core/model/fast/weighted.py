@@ -20,6 +20,11 @@ Moments: TypeAlias = tuple[int, list[float], list[float]]
 """Values seen; then by place means and variances, which are not negative."""
 
 
+def counts_on(count: Any) -> bool:
+    """Whether one can count on from there in 64 bits."""
+    return type(count) is int and 0 <= count < 2**62
+
+
 class Scale(Protocol):
     """A scaler of values by place: numbers, or truth values."""
 
