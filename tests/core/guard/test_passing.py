@@ -95,6 +95,29 @@ def test_a_prediction_is_counted_whatever_it_is(made: type[PlainPassing]) -> Non
 
 
 @pytest.mark.parametrize("made", BOTH)
+@pytest.mark.parametrize("time_ms", [2**63 - 1, 2**60, 2**60 // 6_000 * 6_000, -1, -(2**60), 1 - 2**63])
+def test_a_window_is_found_of_any_time(made: type[PlainPassing], time_ms: int) -> None:
+    """Ten times a time need not fit into 64 bits."""
+    one, kept = made(limits_of(rungs_of("share"))), Kept()
+    for at_ms in (time_ms - 1, time_ms, time_ms):
+        one.count(kept, 0.9, at_ms)
+    assert kept.crowd_all == [3, 3]
+    assert kept.crowds[-1][0] == time_ms * 10 // WINDOW_MS
+    one.count(kept, 0.9, 0)
+    assert kept.crowd_all == ([1, 1] if time_ms <= -WINDOW_MS else [4, 4])
+
+
+@pytest.mark.skipif(not passing.is_compiled, reason="compiled counts trust lengths; build with a C compiler: make dev")
+def test_counts_of_another_length_are_refused() -> None:
+    one = passing.Passing(limits_of(rungs_of("share")))
+    cases: list[tuple[list[list[int]], list[int]]] = [([[]], [0, 0]), ([[1, 2]], [0, 0]), ([], []), ([], [1, 2, 3])]
+    for crowds, crowd_all in cases:
+        kept = Kept(crowds=crowds, crowd_all=crowd_all)
+        with pytest.raises(ValueError, match="three things"):
+            one.count(kept, 0.9, NOW_MS)
+
+
+@pytest.mark.parametrize("made", BOTH)
 def test_the_share_says_nothing_before_there_are_enough(made: type[PlainPassing]) -> None:
     one, kept = made(limits_of(rungs_of("share"))), Kept()
     found = [one.take(kept, None, (), 0.9, 0, NOW_MS) for _ in range(EVENTS_MIN + 1)]

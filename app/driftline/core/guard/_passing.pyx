@@ -77,19 +77,23 @@ cdef list counted(Passing self, kept, value, long long time_ms):
         return None
     yes = value >= self.yes_from
     crowds = kept.crowds
-    latest = crowds[len(crowds) - 1] if crowds else None
-    if latest is None or time_ms * tenths // self.window_ms > latest[0]:
-        kept.crowd(yes, time_ms, self.window_ms)
-        return kept.crowd_all
-    crowd = kept.crowd_all
-    if len(latest) != 3 or len(crowd) != 2:
+    latest, crowd = crowds[len(crowds) - 1] if crowds else None, kept.crowd_all
+    if len(crowd) != 2 or latest is not None and len(latest) != 3:
         raise ValueError("of a window, three things are counted, and two of all")
+    if latest is None or tenth(time_ms, self.window_ms) > latest[0]:
+        kept.crowd(yes, time_ms, self.window_ms)
+        return crowd
     latest[1] += 1
     crowd[0] += 1
     if yes:
         latest[2] += 1
         crowd[1] += 1
     return crowd
+
+
+cdef inline long long tenth(long long time_ms, long long window_ms):
+    """`time_ms * TENTHS // window_ms`, which may not fit on the way."""
+    return time_ms // window_ms * tenths + time_ms % window_ms * tenths // window_ms
 
 
 cdef bint too_many(list crowd, double positive_max) except -1:
