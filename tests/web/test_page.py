@@ -13,7 +13,7 @@ from driftline.config import Settings
 from driftline.web import site as pages
 from driftline.web import stream as streams
 from driftline.web.backlog import First
-from driftline.web.record import Review, Score
+from driftline.web.record import Review, Score, Trip
 from driftline.web.site import Site
 from tests.support.boards import NOW_MS, alert, note
 from tests.support.browser import CHROMIUM, Page, browser
@@ -139,7 +139,7 @@ async def test_what_topics_say_is_text(feed: StillFeed) -> None:
 @pytest.mark.parametrize("width", [390, 683, 1366, 2560])  # 683: of 1366 pixels, at a zoom of 200%
 async def test_nothing_is_wider_than_the_screen(feed: StillFeed, width: int) -> None:
     feed.board.take_alert(0, NOW_MS, alert("cards-0-" + "x" * 300, sentence="y" * 500))
-    feed.board.take_score(Score("e-0-7-0", "z" * 200, NOW_MS, "served"))
+    feed.board.take_score(Score("e-0-7-0", "z" * 200, NOW_MS, "served", prediction="n" * 60))
     feed.board.take_members([("worker-" + "w" * 80, "10.0.0.1", (0,))], NOW_MS)
     async with served(feed) as (url, _), browser() as page:
         await page.show(url, width, 900, dark=width == 390)
@@ -226,6 +226,21 @@ async def test_without_a_token_nothing_can_be_done(feed: StillFeed) -> None:
         await page.until(f"{text_of('reviews-list')}.includes('the model predicts')")
         assert await page.value("document.querySelectorAll('#episodes button, #reviews button').length") == 0
         assert await page.value("document.getElementById('token-form').hidden")
+
+
+async def test_what_a_held_prediction_is_beyond(feed: StillFeed) -> None:
+    """Only a limit of values is compared with the prediction; surprise is none."""
+    unfamiliar = Trip("unfamiliar", "hold", 0.99, 0.0097, "words")
+    for number, tripped in enumerate((unfamiliar, Trip("range", "hold", 90, 12), Trip("share", "hold", 0.1, 0.2))):
+        held = Review(output_id=f"e-0-{number}", event_id=number, state="held", prediction=102.5, tripped=[tripped])
+        feed.board.take_review(held)
+    async with served(feed) as (url, _), browser() as page:
+        await page.show(url)
+        await page.until("document.querySelectorAll('#reviews-list > li').length === 3")
+        told = await page.value(text_of("reviews-list"))
+    assert "0: the model predicts 102.5; words is unlike anything the model has learned from." in told
+    assert "1: the model predicts 102.5, 12 above the limit of 90." in told
+    assert "2: the model predicts 102.5." in told
 
 
 async def test_tab_goes_from_the_top_down(feed: StillFeed) -> None:

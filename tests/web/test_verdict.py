@@ -48,6 +48,15 @@ def test_the_worst_open_alert_is_the_sentence_with_its_beginning() -> None:
     assert "And 1 more alert." in found.also[0].text
 
 
+def test_an_alert_that_goes_on_keeps_its_sentence_and_says_how_it_is_now() -> None:
+    there = board()
+    there.take_alert(0, NOW_MS - 9_000, alert(sentence="Since about 50 events ago, amounts are higher."))
+    there.take_alert(0, NOW_MS - 3_000, alert(state="ongoing", update=2, sentence="It has stayed at its new level."))
+    found = look(there)
+    assert (found.text, found.since_ms) == ("Since about 50 events ago, amounts are higher.", NOW_MS - 9_000)
+    assert [one.text for one in found.also] == ["Now: It has stayed at its new level."]
+
+
 def test_the_same_alert_on_other_shards_is_named_with_them() -> None:
     there = Board()
     there.begin(3)

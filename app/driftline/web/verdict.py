@@ -94,6 +94,7 @@ _TELL = dict.fromkeys(_OTHERS, "Tell the operator.")
 _OUTAGE = dict.fromkeys(
     _OTHERS, "Tell the operator: Kafka or the network must come back; the workers resume by themselves."
 )
+_LEVELS: dict[bool, Level] = {True: "bad", False: "warning"}  # of what is critical, and what is not
 _RANK: dict[Level, int] = {"bad": 0, "waiting": 1, "warning": 2, "good": 3}
 
 
@@ -172,13 +173,16 @@ def _listed(shards: Sequence[int]) -> str:
 
 
 def _alerts(board: Board) -> Iterator[Finding]:
-    """Open episodes, the worst and then the latest first; several are one sentence and a count."""
+    """Open episodes, the worst and then the latest first: what happened, how many more, and how the first is now."""
     there = _open(board)
     for severity in (True, False):
         ours = [one for one in there if (one.alert.severity == CRITICAL) is severity]
         if ours:
-            text = f"{cut(ours[0].alert.sentence)}{_answered(ours[0])}{_more(ours, severity)}"
-            yield Finding("bad" if severity else "warning", text, ours[0].opened_wall_ms, "episodes")
+            first, level = ours[0], _LEVELS[severity]
+            text, last = f"{first.opening}{_answered(first)}{_more(ours, severity)}", cut(first.alert.sentence)
+            yield Finding(level, text, first.opened_wall_ms, "episodes")
+            if last != first.opening:
+                yield Finding(level, f"Now: {last}", None, "episodes")
 
 
 def _more(there: Sequence[Episode], critical: bool) -> str:

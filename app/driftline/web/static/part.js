@@ -62,6 +62,7 @@ function span(ms) {
 }
 
 const isThere = value => value !== null && value !== undefined;
+const isText = value => isThere(value) && typeof value !== "number";
 const ago = ms => isThere(ms) ? `${span(now() - ms)} ago` : "";
 const clock = ms => shownTime(ms).slice(11);
 const percent = value => isThere(value) ? `${(100 * value).toFixed(value > 0 && value < .01 ? 2 : 1)}%` : "-";

@@ -81,12 +81,14 @@ const show = {
   scores(scores) {
     state.scores = scores;
     if ($("hold").checked || $("scores-list").contains(document.activeElement)) return;
-    fill($("scores-list"), scores, one => one.output_id + one.guard, one => make("tr", {},
+    const cell = scores.some(one => isText(one.prediction)) ? "id" : "n";  // names may be long
+    fill($("scores-list"), scores, one => one.output_id + one.guard + cell, one => make("tr", {},
       make("th", {class: "id", scope: "row"}, String(one.event_id)),
-      number(isThere(one.probability) ? shownShare(one.probability) : shownNumber(one.prediction), one.decision === true ? " yes" : one.decision === false ? " no" : ""),
+      make("td", {class: cell}, isThere(one.probability) ? shownShare(one.probability) : shownNumber(one.prediction), one.decision === true ? " yes" : one.decision === false ? " no" : ""),
       make("td", {}, GUARD[one.guard] ?? one.guard, one.tripped.length ? ` (${one.tripped.map(trip => trip.why).join(", ")})` : ""),
       make("td", {class: "t"}, shownTime(one.time_ms)),
       make("td", {}, make("button", {type: "button", "aria-label": `Explain the score of ${one.event_id}`, onclick: () => explain(one)}, "Explain"))));
+    $("score-head").className = cell;
     setText($("score-head"), scores.some(one => isThere(one.probability)) ? "Probability" : "Prediction");
     if (!scores.length) $("scores-list").replaceChildren(make("tr", {}, make("td", {colspan: 5, class: "dim"}, "No data: no score was read yet.")));
   },
@@ -241,14 +243,20 @@ function link(address) {  // an alert may name any address: only these are follo
   return address ? make("p", {class: "meta"}, `Runbook: ${address}`) : null;
 }
 
+// What a prediction is beyond; of a rung that measures something else, what that is.
+function beyond({rung, limit, excess, feature}) {
+  if (feature) return `; ${feature} is unlike anything the model has learned from`;
+  if (typeof limit !== "number" || typeof excess !== "number" || !["range", "step"].includes(rung)) return "";
+  return `, ${shownNumber(Math.abs(Number(excess.toPrecision(2))))} ${excess < 0 ? "below" : "above"} the limit of ${shownNumber(limit)}`;
+}
+
 function review(one) {
   const trip = one.tripped[one.tripped.length - 1] ?? {};
-  const beyond = typeof trip.limit === "number" && typeof trip.excess === "number" ? `, ${shownNumber(Number(trip.excess.toPrecision(2)) * Math.sign(trip.excess))} ${trip.excess < 0 ? "below" : "above"} the limit of ${shownNumber(trip.limit)}` : "";
   const value = make("input", {"aria-label": "Another value", placeholder: "another value"}), why = make("input", {"aria-label": "Why", placeholder: "why"});
   const decide = (decision, extra = {}) => event => act(event.target, {command: "review", decision, output_id: one.output_id, why: why.value, ...extra});
   return make("li", {},
     make("span", {class: "tag warning"}, trip.why ?? "held"),
-    `${one.event_id}: the model predicts ${shownNumber(one.probability ?? one.prediction)}${beyond}${one.last_value !== null ? `; last value of its series ${shownNumber(one.last_value)}` : ""}.`,
+    `${one.event_id}: the model predicts ${shownNumber(one.probability ?? one.prediction)}${beyond(trip)}${one.last_value !== null ? `; last value of its series ${shownNumber(one.last_value)}` : ""}.`,
     make("div", {class: "meta"}, `If no one decides by ${shownTime(one.deadline_ms)} (event time), ${one.at_deadline === null ? "nothing" : shownNumber(one.at_deadline)} is served${one.instead ? ` (${words(one.instead)})` : ""}.`),
     make("details", {}, make("summary", {}, "What the model saw"), make("table", {}, make("tbody", {}, ...Object.entries(one.features).map(([name, seen]) => row(name, shownNumber(seen)))))),
     state.about.actions ? make("div", {class: "actions"},
