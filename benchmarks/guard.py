@@ -85,6 +85,7 @@ def main() -> None:
     ways |= {f"{name} alone": guarded(plain, {name: limit}) for name, limit in RUNGS.items()}
     beside = {"untrained": RUNGS["untrained"], "fallback": [{"model": plain.model}]}
     ways["a second model"] = parse_pipeline({**plain.resolved(), "guard": beside})
+    ways["labels not tested"] = parse_pipeline({**plain.resolved(), "learning": {"quarantine": "none"}})
     spent = measure(ways, records(plain, asked.pairs), asked.rounds)
     pairs = asked.pairs * (CHUNKS - WARM) / CHUNKS
     print(f"{versions()}\n{'':18} us a pair  of the fold without")

@@ -151,26 +151,32 @@ class Suspicion:
             last_one, last_two, last_three = self.bets
             begun, enough = self.begun, 3.0 * odds
             if last_one > 1.0:
-                one = one * last_one if one * last_one < enough else enough
+                one *= last_one
             else:
                 begun[0] = number
             if last_two > 1.0:
-                two = two * last_two if two * last_two < enough else enough
+                two *= last_two
             else:
                 begun[1] = number
             if last_three > 1.0:
-                three = three * last_three if three * last_three < enough else enough
+                three *= last_three
             else:
                 begun[2] = number
-            self.bets = (one, two, three)
-            all_bets = self.all_bets = tuple(
-                [
-                    min(gain * bet, enough) if bet > 1.0 else gain
-                    for gain, bet in zip(self.all_gains[code & 1], self.all_bets, strict=True)
-                ]
-            )
-            self.runs = one > 1.0 or two > 1.0 or three > 1.0 or max(all_bets) > 1.0
-            if one + two + three >= enough and sum(all_bets) >= enough:
+            all_one, all_two, all_three = self.all_gains[code & 1]
+            last_one, last_two, last_three = self.all_bets
+            if last_one > 1.0:
+                all_one *= last_one
+            if last_two > 1.0:
+                all_two *= last_two
+            if last_three > 1.0:
+                all_three *= last_three
+            most = max(one, two, three, all_one, all_two, all_three)
+            self.runs = most > 1.0
+            if most > enough:  # of what is enough there need be no more; it must be able to fall again
+                one, two, three = min(one, enough), min(two, enough), min(three, enough)
+                all_one, all_two, all_three = min(all_one, enough), min(all_two, enough), min(all_three, enough)
+            self.bets, self.all_bets = (one, two, three), (all_one, all_two, all_three)
+            if one + two + three >= enough and all_one + all_two + all_three >= enough:
                 self.suspect, self.flipped, self.reverse, self.since = True, SHARES[self._best], 0.0, fresh()
                 return "opened"
         if number >= self.turn_at:
