@@ -35,9 +35,7 @@ from driftline.core.shard.state import Shard
 from driftline.engine.fold import Folder
 
 CHUNKS: Final = 40
-LEARNERS: Final = (
-    8  # side by side: a chunk is soon done for one of them, and most of that is what the run before left cold
-)
+LEARNERS: Final = 8  # of a cheap model: one is done with a chunk so soon that cold caches would show in it
 PAIRS, ROUNDS = 2_000, 5
 SLOWER_MAX: Final = 1.15
 BASE: Final = Path(__file__).with_name("speed.json")

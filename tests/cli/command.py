@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Literal
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from driftline.cli import main
 
@@ -30,6 +30,11 @@ model: |
   (Select('amount') | StandardScaler()) + (Select('country') | OneHotEncoder()) | LogisticRegression()
 delivery: at_least_once
 """
+
+
+def init(*arguments: str) -> Result:
+    """`driftline init` in this process, without the trial of models."""
+    return CliRunner().invoke(main, ["init", "--no-trial", *arguments])
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from driftline.author.proof import fold, synthetic_records
 from driftline.cli import main
@@ -27,6 +27,7 @@ from driftline.core.record import Source
 from driftline.core.shard.state import Shard
 from driftline.ingest.column import Fields
 from driftline.ingest.table import Table
+from tests.cli.command import init
 from tests.support.folding import step
 
 ROWS = 600
@@ -36,11 +37,6 @@ ROWS = 600
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def init(*arguments: str) -> Result:
-    """Without the trial of models, which `test_selection` is about."""
-    return CliRunner().invoke(main, ["init", "--no-trial", *arguments])
 
 
 def works(pipeline: Pipeline, path: str | Path, label: str | None, limit: int = 400) -> bool:

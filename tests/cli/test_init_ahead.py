@@ -14,8 +14,8 @@ from click.testing import Result
 
 from driftline.config import load_pipeline
 from driftline.core.pipeline.guard import Untrained
+from tests.cli.command import init as quick
 from tests.cli.command import run
-from tests.cli.test_init import init as quick
 from tests.cli.test_init import written
 from tests.cli.test_selection import init, table_of
 

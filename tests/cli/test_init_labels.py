@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from driftline.cli import main
 from driftline.config import load_pipeline
 from driftline.core.pipeline import Pipeline
+from tests.cli.command import init
 
 ROWS = 400
 BEGUN = datetime(2024, 3, 1, tzinfo=UTC)
@@ -26,10 +27,6 @@ DELAY = timedelta(hours=5)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def init(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["init", "--no-trial", *arguments])
 
 
 def table(name: str, rows: Sequence[Sequence[Any]], separator: str = ",") -> str:
@@ -163,7 +160,7 @@ def without(name: str, rows: list[list[Any]]) -> list[list[Any]]:
             orders(range(ROWS)),
             [["shop", "returned"], *[["web", "0"]] * 20],
             (),
-            "share shop, which is no id: several rows of orders.csv have the same",
+            "share shop, but that is no id: several rows of orders.csv have the same value",
         ),
         (
             orders([f"A{place}" for place in range(ROWS)]),
@@ -206,3 +203,12 @@ def test_nothing_is_left_where_the_rest_fails_and_nothing_overwritten_unasked() 
     assert Path("orders.joined.csv").read_text() == "mine"
     assert init(*arguments, "--force").exit_code == 0
     assert "--label FIELD" in init(*arguments[:4], "--force").output
+
+
+def test_what_is_left_out_is_told() -> None:
+    """Rows that cannot be read, in either file, and labels of events that are not there."""
+    events, labels = orders(range(ROWS)), returns(range(ROWS + 40), [*VALUES, *VALUES[:40]])
+    result, _ = made(table("orders.csv", [*events, ["1", "2"]]), table("returns.csv", [*labels, ["3"]]))
+    assert "40 of 440 labels are of no event in orders.csv and are left out" in result.output
+    assert "1 rows of orders.csv cannot be read; the first of 1: line 402: has 2 cells" in result.output
+    assert "1 rows of returns.csv cannot be read; the first of 1: line 442: has 1 cells" in result.output

@@ -13,8 +13,8 @@ import pytest
 
 from driftline.config import load_pipeline
 from driftline.core.pipeline.recommend import RecommendForm
+from tests.cli.command import init as quick
 from tests.cli.command import run
-from tests.cli.test_init import init as quick
 from tests.cli.test_init import written
 from tests.cli.test_json import check
 from tests.cli.test_selection import init, table_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
@@ -41,7 +41,7 @@ Same = Callable[[str], str]
 
 
 class Wanted(NamedTuple):
-    """What the user says of the two files.
+    """What the user says about the two files.
 
     Args:
         label: field of the labels' file.
@@ -82,6 +82,26 @@ class _Label(NamedTuple):
     time_ms: int | None
 
 
+class _Match(NamedTuple):
+    """Which label is an event's.
+
+    Args:
+        key: the field of the id.
+        same: what the writings of one id have in common.
+        found: labels by that.
+        other: the label of an event that has none of these.
+    """
+
+    key: str
+    same: Same
+    found: Mapping[str, _Label]
+    other: _Label
+
+    def label_of(self, row: Row) -> _Label:
+        """The label of a row of events."""
+        return self.found.get(self.same(_text(row.get(self.key))), self.other)
+
+
 class _File:
     """One of the two.
 
@@ -99,7 +119,8 @@ class _File:
         self._time, self._form = moments.name, moments.form
 
     def rows(self) -> Iterator[tuple[Row, Any]]:
-        """Each row's cells by path, and the row as it is written."""
+        """Each row's cells by path, and the row as it is written; `bad` has those that cannot be read."""
+        self.bad = Bad()
         with open_text(self.path) as file:
             if is_json(self.path):
                 for _, document in json_rows(file, self.bad.add, self.path):
@@ -135,6 +156,7 @@ class _File:
 
     @property
     def fields(self) -> str:
+        """The first of its fields, for an error."""
         return ", ".join(list(self.sample.columns)[:_FIELDS_SHOWN])
 
 
@@ -155,10 +177,21 @@ def join(events: Path, labels: Path, wanted: Wanted, target: Path) -> Joined:
         )
     key = _key(left, right, wanted.event_id)
     known, notes = _labels(right, key, wanted.label)
-    same, remarks = _same(left, right, key, known)
+    ids = [_text(row.get(key)) for row, _ in left.rows()]
+    same, remark = _same(left, right, key, ids, known)
     found = {same(text): label for text, label in known.items()}
-    assumed = _assumed(found, sum(1 for _ in left.rows()))
-    return _written(left, key, same, found, wanted.label, assumed, target, [*notes, *remarks])
+    assumed = _assumed(found, len(ids))
+    labelled, delays = _write(left, _Match(key, same, found, _Label(assumed, None)), wanted.label, target)
+    notes.insert(0, f"{labelled:,} of {len(ids):,} events have a label, joined by {key}; {_later(delays)}")
+    for file in (left, right):
+        if file.bad.count:
+            notes.append(f"{file.bad.count:,} rows of {file.path} cannot be read{file.bad.first}")
+    notes += [*remark, *_left_over(found, {same(text) for text in ids}, left.path)]
+    if assumed is not None:
+        name = wanted.label
+        notes.append(f"{name} is the same in every label, so events without one count as {name} = {assumed}")
+    delay_ms, slow_ms = (max(0, round_span(_at(delays, share))) for share in (0.5, _NEARLY_ALL))
+    return Joined(delay_ms, slow_ms, assumed, tuple(notes))
 
 
 def _key(left: _File, right: _File, event_id: str | None) -> str:
@@ -176,8 +209,8 @@ def _key(left: _File, right: _File, event_id: str | None) -> str:
     ids = [name for name in shared if left.tells_apart(name)]
     if not ids:
         raise InputFileError(
-            f"{left.path} and {right.path} share {', '.join(shared)}, which is no id: several rows of {left.path} have "
-            "the same. A label needs a field that names one event"
+            f"{left.path} and {right.path} share {', '.join(shared)}, but that is no id: several rows of {left.path} "
+            "have the same value. A label needs a field that names one event"
         )
     return next((name for name in ids if looks_like_id(name)), ids[0])
 
@@ -199,14 +232,19 @@ def _labels(right: _File, key: str, label: str) -> tuple[dict[str, _Label], list
     return known, notes
 
 
-def _same(left: _File, right: _File, key: str, known: Mapping[str, _Label]) -> tuple[Same, list[str]]:
-    """What the two writings of one id have in common, and remarks."""
-    ids = [text for row, _ in left.rows() if (text := _text(row.get(key)))]
-    there = set(ids)
+def _same(
+    left: _File, right: _File, key: str, ids: Sequence[str], known: Mapping[str, _Label]
+) -> tuple[Same, list[str]]:
+    """What the two writings of one id have in common, and a remark if they differ.
+
+    Raises:
+        InputFileError: no label is of an event.
+    """
+    there = dict.fromkeys(text for text in ids if text)
     matched = sum(text in there for text in known)
-    if matched >= _SAME_MIN * len(known) and matched:
+    if matched and matched >= _SAME_MIN * len(known):
         return str, []
-    one, other = next(iter(ids), ""), next(iter(known), "")
+    one, other = next(iter(there), ""), next(iter(known), "")
     numbers = {_whole(text) for text in there}
     if len(numbers) == len(there) and sum(_whole(text) in numbers for text in known) > matched:
         return _whole, [
@@ -218,7 +256,13 @@ def _same(left: _File, right: _File, key: str, known: Mapping[str, _Label]) -> t
             f"no label in {right.path} has the {key} of an event: it is {other!r:.40} there and {one!r:.40} in "
             f"{left.path}. Name the field that is the same in both with --id"
         )
-    return str, [f"only {matched:,} of {len(known):,} labels are of an event in {left.path}"]
+    return str, []
+
+
+def _left_over(found: Mapping[str, _Label], there: Set[str], events: Path) -> list[str]:
+    """What is to be known of labels without an event."""
+    without = sum(text not in there for text in found)
+    return [f"{without:,} of {len(found):,} labels are of no event in {events} and are left out"] if without else []
 
 
 def _whole(text: str) -> str:
@@ -240,39 +284,26 @@ def _assumed(found: Mapping[str, _Label], count: int) -> str | int | float | Non
     return read_cell(other) if other is not None and len(found) <= _LISTED_MAX * count else None
 
 
-def _written(
-    left: _File,
-    key: str,
-    same: Same,
-    found: Mapping[str, _Label],
-    label: str,
-    assumed: str | int | float | None,
-    target: Path,
-    notes: list[str],
-) -> Joined:
-    """The file of both, and what it shows."""
-    delays, count, labelled = list[int](), 0, 0
-    nothing = _Label(assumed, None)
+def _write(left: _File, match: _Match, label: str, target: Path) -> tuple[int, list[int]]:
+    """Write the file of both; how many events have a label, and how much later than its event each came, in order."""
+    delays, labelled = list[int](), 0
     with target.open("w", encoding="utf-8", newline="") as out:
         table = left.begun(out, label)
         for row, written in left.rows():
-            one = found.get(same(_text(row.get(key))), nothing)
-            count, labelled = count + 1, labelled + (one is not nothing)
-            begun_ms = left.time_ms(row)
+            one, begun_ms = match.label_of(row), left.time_ms(row)
+            labelled += one is not match.other
             if one.time_ms is not None and begun_ms is not None:
                 delays.append(one.time_ms - begun_ms)
             if table is not None:
                 table.writerow([*written, _cell(one.value)])
                 continue
             if one.value is not None:
-                set_path(written, parse_path(label), _value(one.value))
+                try:
+                    set_path(written, parse_path(label), _value(one.value))
+                except ValueError as error:
+                    raise InputFileError(f"{left.path}: {error}; give the label another name") from None
             out.write(orjson.dumps(written).decode() + "\n")
-    delays.sort()
-    delay_ms, slow_ms = (max(0, round_span(_at(delays, share))) for share in (0.5, _NEARLY_ALL))
-    notes.insert(0, f"{labelled:,} of {count:,} events have a label, joined by {key}; {_later(delays)}")
-    if assumed is not None:
-        notes.append(f"{label} is the same in every label, so events without one count as {label} = {assumed}")
-    return Joined(delay_ms, slow_ms, assumed, tuple(notes))
+    return labelled, sorted(delays)
 
 
 def _at(delays: list[int], share: float) -> int:

@@ -135,7 +135,7 @@ def _beside(rows: Rows, wanted: Wanted, target: Path) -> Iterator[tuple[Rows, Jo
         _move(made, target)
     try:
         yield dataclasses.replace(rows, path=target), labels
-    except BaseException:
+    except BaseException:  # Ctrl-C in the trial as well: the next try would find the file and refuse
         target.unlink(missing_ok=True)
         raise
 

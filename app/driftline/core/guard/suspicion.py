@@ -93,7 +93,8 @@ class Suspicion:
         number: of the latest pair that was tested; with `turn_at` the block is full.
         rates: of contradiction, by cell, as the bets take them; empty until the reference holds `BEGIN` labels.
         gains: by code and share, what a bet is multiplied by.
-        bets: by share, M; `begun` says with which pair each one began.
+        bets: by share, M.
+        begun: by share, the pair with which the bet began.
         all_gains, all_bets: the same of all labels together: whether the label agrees, and contradicts.
         runs: whether a bet is above 1.
         suspect: labels are suspect now; `since` tallies those since then.
